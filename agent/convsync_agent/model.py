@@ -19,6 +19,7 @@ MANAGED = (BASE_CONFIG, EVENTS, METADATA)
 MS, SECOND = 1_000_000, 1_000_000_000
 QUIET_NS = 200 * MS  # R3: unchanged for this long counts as quiet when no close was seen
 UNSTABLE_NS = 2 * SECOND  # R3: an unfit newest copy is deferred this long, then held
+UNSAVED_NS = SECOND  # R4: content saved nowhere else for this long goes into the history
 SPLIT_NS = 30 * SECOND  # contract 10.5: JP's own archive leaves this picture for moments only
 FUTURE_NS = 300 * SECOND  # design 3: mtimes further ahead of the clock are reported
 
@@ -153,10 +154,14 @@ class UnitCopy:
 
 
 class Extra(NamedTuple):
-    """An unmanaged file: its path below the conversation's directory, and its stamp."""
+    """An unmanaged file: its path below the conversation's directory, and its stamp.
+
+    The digest is read only where two roots hold the path with different stamps.
+    """
 
     path: str
     stamp: Stamp
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +200,7 @@ class Snapshot:
     readable: Readable = Readable.YES
     refresh: bool = True
     scope: frozenset[int] | None = None
+    fault: str = ""  # attention kind when not readable: denied or io
 
 
 class Agreed(NamedTuple):
@@ -202,7 +208,6 @@ class Agreed(NamedTuple):
 
     stream: Digest | None
     metadata: Digest | None
-    name: str
     partition: Partition
     inode: int
 
@@ -216,12 +221,15 @@ class Base:
 
     `agreed` maps (conversation, root) to what was there when last settled; `contains` holds pairs
     (unit, inner digest, outer digest): the outer content has everything of the inner one.
-    `split_since` maps a conversation to when it was first seen live in one root, archived in another.
+    `split_since` maps a conversation to when it was first seen live in one root, archived in another;
+    `kept` holds what the history has, `busy` the conversations whose JP lock is held by another process.
     """
 
     agreed: Mapping[tuple[int, Root], Agreed] = field(default_factory=dict)
     contains: frozenset[tuple[Unit, Digest, Digest]] = frozenset()
     split_since: Mapping[int, int] = field(default_factory=dict)
+    kept: frozenset[tuple[int, Unit, Digest]] = frozenset()
+    busy: frozenset[int] = frozenset()
 
     def of(self, copy: Copy, unit: Unit) -> Digest | None:
         """The digest this copy had when last settled, or None at first sight."""

@@ -132,6 +132,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     deferred: tuple[Deferred, ...] = ()
     problems: tuple[Problem, ...] = ()
+    again: tuple[tuple[int, int], ...] = ()  # (conversation, ns): look once more then, nothing is wrong
 
     @property
     def empty(self) -> bool:
@@ -145,6 +146,7 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     deferred: list[Deferred] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    again: list[tuple[int, int]] = field(default_factory=list)
 
     def finish(self) -> Plan:
         return Plan(
@@ -158,6 +160,7 @@ class Draft:
                     key=lambda p: (p.conversation or 0, p.kind, p.root.order if p.root else (-1, ""), p.detail),
                 )
             ),
+            tuple(sorted(self.again)),
         )
 
 

@@ -1,0 +1,148 @@
+"""What the loop has to look at, and when: conversations by due time, roots to list, arm or rescan.
+
+A write that JP ends with `events.json` is due at once; another file changed alone waits a few ms for the
+rest of its unit; a file still open waits until it would be quiet (design 4). Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import time
+
+from convsync_agent.engine import Outcome
+from convsync_agent.hints import Change, Hint
+from convsync_agent.model import EVENTS
+
+GATHER_SECONDS = 0.003
+OPEN_SECONDS = 0.2
+BACK_OFF = (2.0, 4.0, 8.0, 16.0, 30.0)
+FOREVER = 3600.0
+
+
+class Agenda:
+    """The loop's memory of what is due. Not thread-safe: only the loop thread touches it."""
+
+    def __init__(self) -> None:
+        self._due: dict[tuple[str, int], float] = {}
+        self._names: dict[tuple[str, int], set[str]] = {}
+        self._rearm: dict[str, None] = {}
+        self._relist: dict[str, None] = {}
+        self._rescan = ""
+        self._failures: dict[tuple[str, int], int] = {}
+        self.deferred: dict[str, set[int]] = {}
+        self.reload = False
+        self.touched = True
+
+    # -- putting in ---------------------------------------------------------------
+
+    def add(self, workspace: str, conversation: int, delay: float) -> None:
+        key = (workspace, conversation)
+        due = time.monotonic() + delay
+        self._due[key] = min(due, self._due.get(key, due))
+
+    def add_all(self, workspace: str, conversations: set[int]) -> None:
+        for conversation in conversations:
+            self.add(workspace, conversation, 0.0)
+
+    def hint(self, workspace: str, conversation: int, hint: Hint) -> None:
+        if hint.change in (Change.LISTING, Change.GONE):
+            self._names.setdefault((hint.root, conversation), set()).add(hint.conversation_dir)
+        self.add(workspace, conversation, delay_of(hint))
+
+    def rearm(self, root: str) -> None:
+        self._rearm[root] = None
+
+    def relist(self, root: str) -> None:
+        self._relist[root] = None
+
+    def rescan_all(self, reason: str) -> None:
+        self._rescan = self._rescan or reason
+
+    # -- taking out ---------------------------------------------------------------
+
+    def take(self, limit: int) -> tuple[str, set[int]] | None:
+        """The due conversations of one workspace, oldest first, at most `limit`. None: nothing is due."""
+        now = time.monotonic()
+        ready = sorted((t, k) for k, t in self._due.items() if t <= now)
+        if not ready:
+            return None
+        workspace = ready[0][1][0]
+        taken = {k[1] for _, k in ready if k[0] == workspace}
+        chosen = set(sorted(taken)[:limit]) if len(taken) > limit else taken
+        for conversation in chosen:
+            del self._due[workspace, conversation]
+        return workspace, chosen
+
+    def take_rearm(self) -> list[str]:
+        roots, self._rearm = list(self._rearm), {}
+        return roots
+
+    def take_relist(self) -> list[str]:
+        roots, self._relist = list(self._relist), {}
+        return roots
+
+    def take_rescan(self) -> str:
+        reason, self._rescan = self._rescan, ""
+        return reason
+
+    def names(self, root: str, conversation: int) -> list[str]:
+        return sorted(self._names.get((root, conversation), ()))
+
+    def forget_names(self, conversations: set[int]) -> None:
+        for key in [k for k in self._names if k[1] in conversations]:
+            del self._names[key]
+
+    # -- after a cycle --------------------------------------------------------------
+
+    def settle(self, workspace: str, outcome: Outcome) -> None:
+        """Plan the next looks a cycle asked for; what failed backs off."""
+        failed = {r.action.conversation for r in outcome.failed}
+        for conversation in outcome.looked:
+            if conversation not in failed:
+                self._failures.pop((workspace, conversation), None)
+        for conversation, wait in outcome.again.items():
+            delay = wait / 1e9
+            if conversation in failed:
+                times = self._failures.get((workspace, conversation), 0)
+                self._failures[workspace, conversation] = times + 1
+                delay = BACK_OFF[min(times, len(BACK_OFF) - 1)]
+            self.add(workspace, conversation, delay)
+        before = self.deferred.get(workspace, set())
+        now = (before - outcome.looked) | {d.conversation for d in outcome.deferred}
+        self.deferred[workspace] = now
+        self.touched = self.touched or bool(outcome.results or outcome.problems or now != before or outcome.looked)
+
+    # -- asking -----------------------------------------------------------------------
+
+    def waiting(self, workspace: str) -> set[int]:
+        """Conversations that are deferred now: a released lock is a reason to look again."""
+        return self.deferred.get(workspace, set())
+
+    def ready(self) -> bool:
+        """Something is due this moment."""
+        now = time.monotonic()
+        urgent = bool(self._rearm or self._relist or self._rescan or self.reload)
+        return urgent or any(t <= now for t in self._due.values())
+
+    def idle(self) -> bool:
+        return not self._due and not self._rearm and not self._rescan
+
+    def wait(self) -> float:
+        """Seconds until the next thing is due."""
+        if self._rearm or self._relist or self._rescan or self.reload:
+            return 0.0
+        if not self._due:
+            return FOREVER
+        return max(0.0, min(self._due.values()) - time.monotonic())
+
+    @property
+    def size(self) -> int:
+        return len(self._due)
+
+
+def delay_of(hint: Hint) -> float:
+    """How long to gather before a hinted conversation is judged, in seconds."""
+    if hint.change is Change.TOUCHED:
+        return OPEN_SECONDS
+    if hint.change is Change.WRITTEN and hint.file != EVENTS:
+        return GATHER_SECONDS
+    return 0.0

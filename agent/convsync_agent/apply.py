@@ -1,0 +1,413 @@
+"""Do a plan: the only place that changes conversations. Silo first, one target at a time.
+
+Each target gets three short phases: `_prepare` (no lock: read, keep the loser, stage), a durability
+barrier shared by a burst, and `_commit` (JP's lock, compare, place, ages). Trouble with one
+conversation is data: `Done`, `Postponed` or `Failed`, never an exception that stops the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, TypeVar
+
+from convsync_agent import fs, kernel, place, staging
+from convsync_agent.digest import content_digest
+from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.fs import ChangedError, OddFileError
+from convsync_agent.imported import Building, build, keep_extras_loser, put_extra
+from convsync_agent.locks import BusyError, HeldLock, conversation_lock
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Unit
+from convsync_agent.observe import Contents
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Problem, Rename, Update, target_of
+
+BARRIER_FROM = 8  # files: from here one syncfs is cheaper than single fsyncs (design 8)
+CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    action: Action
+    files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    action: Action
+    reason: str  # locked: the lock is held; unstable: the disk is not as planned
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    action: Action
+    problem: Problem
+
+
+_T = TypeVar("_T", Import, "_Target")
+Result = Done | Postponed | Failed
+Keeper = Callable[[Copy, Unit, Sequence[tuple[str, bytes, int]], str], None]
+"""Puts (copy, unit, files, why) into the history, durable when it returns."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """Where pending work is noted before the first rename of a change that takes several."""
+
+    put: Callable[[int, str, str], None]
+    drop: Callable[[int, str], None]
+
+
+@dataclass(slots=True)
+class _Target:
+    """Everything to be done to one copy of one conversation, under one lock."""
+
+    copy: Copy
+    jobs: list[place.Job] = field(default_factory=list)
+    extras: list[AddExtras] = field(default_factory=list)
+    rename: Rename | None = None
+
+    @property
+    def actions(self) -> list[Action]:
+        jobs: list[Action] = [j.action for j in self.jobs]
+        return [*jobs, *self.extras, *([self.rename] if self.rename else [])]
+
+    @property
+    def size(self) -> int:
+        return sum(j.action.size for j in self.jobs)
+
+    @property
+    def light(self) -> bool:
+        """One rename with its true age: nothing in between, so its directory fsync may be shared."""
+        return len(self.jobs) == 1 and self.jobs[0].single and not self.extras and self.rename is None
+
+
+@dataclass(slots=True)
+class Applier:
+    """Applies plans for one workspace. `stores(conversation)` lists the `.jp` directories concerned."""
+
+    silo: Root
+    stores: Callable[[], Sequence[str]]
+    keep: Keeper
+    journal: Journal
+    contents: Contents
+    waiting: list[staging.Retired] = field(default_factory=list)
+    staged_in: set[Root] = field(default_factory=set)
+
+    def apply(self, plan: Plan) -> Iterator[Result]:
+        """Every action's result, in the plan's order within a conversation."""
+        blocked: dict[int, Result] = {}
+        for action in plan.actions:
+            if isinstance(action, Keep):
+                yield from self._caught([action], self._keep, action)
+        for chunk in _chunks([a for a in plan.actions if isinstance(a, Import)]):
+            yield from self._imports(chunk)
+        rest = [a for a in plan.actions if isinstance(a, Update | AddExtras | Rename)]
+        for to_silo in (True, False):
+            mine = [a for a in rest if target_of(a).is_silo is to_silo]
+            for result in self._targets(mine, blocked, durable=to_silo):
+                if to_silo and not isinstance(result, Done):
+                    blocked.setdefault(result.action.conversation, result)
+                yield result
+
+    # -- keep -----------------------------------------------------------------
+
+    def _keep(self, action: Keep) -> list[Result]:
+        copy, unit = action.source, action.unit
+        self.keep(copy, unit, self._read_unit(copy, unit), action.why)
+        return [Done(action)]
+
+    def _read_unit(self, copy: Copy, unit: Unit) -> list[tuple[str, bytes, int]]:
+        return [(f.name, self._read(copy, f), f.mtime_ns) for f in copy.unit(unit).files if f.stamp]
+
+    def _read(self, copy: Copy, file: FileCopy) -> bytes:
+        """The planned bytes of one file: from this cycle's memory, else from disk, digest checked."""
+        raw = self.contents.get(file.digest)
+        if raw is not None:
+            return raw
+        with _opened_copy(copy) as fd:
+            raw, _ = fs.read_file(file.name, fd)
+        if file.digest is None or content_digest(raw) != file.digest:
+            raise ChangedError
+        self.contents.put(file.digest, raw)
+        return raw
+
+    # -- import ---------------------------------------------------------------
+
+    def _imports(self, actions: Sequence[Import]) -> Iterator[Result]:
+        """Build each directory whole under a dot name, one barrier, rename into place, one barrier."""
+        silo = self.silo
+        self.staged_in.add(silo)
+        with ExitStack() as stack:
+            try:
+                root_fd = stack.enter_context(fs.opened_dir(silo.path))
+                fs.make_dir(fs.CONVERSATIONS, root_fd)  # below an open fd of a silo that is there
+                live = stack.enter_context(fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd))
+                stage_fd = stack.enter_context(staging.opened(silo))
+            except OSError as error:
+                yield from (_failed(a, error) for a in actions)
+                return
+            single = not kernel.has_syncfs() or sum(3 + len(a.extras) for a in actions) < BARRIER_FROM
+            built: list[Building] = []
+            for action in actions:
+                made: list[Building] = []
+                yield from self._caught([action], self._build, action, stage_fd, single, made)
+                built.extend(made)
+            placed: list[Building] = []
+            failed = [] if single or not built else self._barrier(stage_fd, [b.action for b in built])
+            yield from failed
+            for b in built if not failed else ():
+                results = list(self._caught([b.action], self._place_import, b, live, stage_fd))
+                placed.extend([b] if not results else [])
+                yield from results
+            failed = self._barrier(live, [b.action for b in placed], directory=single) if placed else []
+            yield from failed or [Done(b.action, b.files) for b in placed]
+
+    def _build(self, action: Import, stage_fd: int, durable: bool, made: list[Building]) -> list[Result]:  # noqa: FBT001
+        made.append(build(action, self._read, stage_fd, durable=durable))
+        return []
+
+    def _place_import(self, built: Building, live: int, stage_fd: int) -> list[Result]:
+        action = built.action
+        try:
+            with ExitStack() as stack:
+                lock = stack.enter_context(conversation_lock(self.silo.path, action.conversation, self.stores()))
+                self._recheck_import(action)
+                lock.require()
+                into = live
+                if action.partition is Partition.ARCHIVED:
+                    fs.make_dir(fs.ARCHIVE, live)
+                    into = stack.enter_context(fs.opened_dir(fs.ARCHIVE, dir_fd=live))
+                kernel.rename_new(stage_fd, built.name, into, action.name)
+                if into is not live:
+                    kernel.fsync(into)
+        except FileExistsError:
+            built.remove(stage_fd)
+            raise ChangedError from None
+        except BaseException:
+            built.remove(stage_fd)
+            raise
+        return []
+
+    def _recheck_import(self, action: Import) -> None:
+        for copy, unit in ((action.stream, Unit.STREAM), (action.metadata, Unit.METADATA)):
+            with _opened_copy(copy) as fd:
+                place.recheck(copy, unit, fd)
+
+    # -- update, extras, rename -------------------------------------------------
+
+    def _targets(self, actions: Sequence[Action], blocked: dict[int, Result], *, durable: bool) -> Iterator[Result]:
+        targets: list[_Target] = []
+        for action in actions:
+            if action.conversation in blocked:
+                before = blocked[action.conversation]
+                yield before_of(action, before)
+        live = [a for a in actions if a.conversation not in blocked]
+        for _, group in groupby(sorted(live, key=_by_target), key=_by_target):
+            targets.append(_gather(list(group)))
+        for chunk in _chunks(targets):
+            yield from self._chunk(chunk, durable=durable)
+
+    def _chunk(self, targets: Sequence[_Target], *, durable: bool) -> Iterator[Result]:
+        """One burst: stage all, one barrier, commit each; light ones share the last directory barrier."""
+        shared = durable and kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
+        ready: list[_Target] = []
+        for target in targets:
+            results = list(self._caught(target.actions, self._prepare, target, durable and not shared))
+            ready.extend([target] if not results else [])
+            yield from results
+        if shared and ready:
+            with fs.opened_dir(self.silo.path) as fd:
+                failed = self._barrier(fd, [a for t in ready for a in t.actions])
+            if failed:
+                yield from failed
+                return
+        done: list[Result] = []
+        for target in ready:
+            late = shared and target.light
+            results = list(self._caught(target.actions, self._commit, target, durable and not late))
+            done.extend(results if late else [])
+            if not late:
+                yield from results
+        if done:
+            with fs.opened_dir(self.silo.path) as fd:
+                yield from self._barrier(fd, [r.action for r in done if isinstance(r, Done)]) or done
+
+    def _prepare(self, target: _Target, sync: bool) -> list[Result]:  # noqa: FBT001
+        copy = target.copy
+        self.staged_in.add(copy.root)
+        for job in target.jobs:
+            action = job.action
+            with _opened_copy(action.target) as fd:
+                place.recheck(action.target, action.unit, fd)
+            if action.keep:
+                self.keep(action.target, action.unit, self._read_unit(action.target, action.unit), action.why)
+            with staging.opened(copy.root) as fd:
+                place.stage(job, self._read, fd, durable=sync)
+        return []
+
+    def _commit(self, target: _Target, durable: bool) -> list[Result]:  # noqa: FBT001
+        copy = target.copy
+        try:
+            with ExitStack() as stack:
+                lock = stack.enter_context(conversation_lock(self.silo.path, copy.conversation, self.stores()))
+                part = stack.enter_context(
+                    fs.opened_partition(copy.root.path, archived=copy.partition is Partition.ARCHIVED)
+                )
+                fd = stack.enter_context(fs.opened_dir(copy.name, dir_fd=part))
+                stage_fd = stack.enter_context(staging.opened(copy.root))
+                if os.fstat(fd).st_ino != copy.inode:
+                    raise ChangedError
+                for job in target.jobs:
+                    place.recheck(job.action.target, job.action.unit, fd)
+                    with _opened_copy(job.action.source) as source_fd:
+                        place.recheck(job.action.source, job.action.unit, source_fd)
+                if not target.light:
+                    self.journal.put(copy.conversation, copy.root.path, _work(target))
+                files = sum(self._put(job, lock, (fd, stage_fd), durable=durable) for job in target.jobs)
+                files += self._extras(target, lock, fd, stage_fd)
+                if target.rename is not None:
+                    self._rename(target.rename, lock, part, durable=durable)
+            if not target.light:
+                self.journal.drop(copy.conversation, copy.root.path)
+        finally:
+            self._clean(target)
+        results: list[Result] = [Done(a) for a in target.actions]
+        results[0] = Done(target.actions[0], files)
+        return results
+
+    def _put(self, job: place.Job, lock: HeldLock, fds: tuple[int, int], *, durable: bool) -> int:
+        """Content, then durability, then age: no order of writes may show a new age on old content (R5)."""
+        fd, stage_fd = fds
+        place.place(job, lock, fd, stage_fd)
+        job.placed = True
+        if durable:
+            kernel.fsync(fd)
+        files = job.action.target.unit(job.action.unit).files
+        inodes = {f.name: f.stamp.inode for f in files if f.stamp} | {
+            s.file: s.inode for s in job.staged if s.inode >= 0
+        }
+        place.set_ages(place.true_ages(job.action), inodes, fd, durable=durable and not job.single)
+        return len(job.staged)
+
+    def _extras(self, target: _Target, lock: HeldLock, fd: int, stage_fd: int) -> int:
+        count = 0
+        for action in target.extras:
+            keep_extras_loser(action, fd, self.keep)
+            with _opened_copy(action.source) as source_fd:
+                for extra in action.files:
+                    lock.require()
+                    self.waiting.extend(put_extra(action, extra, source_fd, fd, stage_fd))
+                    count += 1
+        return count
+
+    def _rename(self, action: Rename, lock: HeldLock, part: int, *, durable: bool) -> None:
+        lock.require()
+        if os.stat(action.target.name, dir_fd=part, follow_symlinks=False).st_ino != action.target.inode:
+            raise ChangedError
+        kernel.rename_new(part, action.target.name, part, action.name)
+        if durable:
+            kernel.fsync(part)
+
+    def _clean(self, target: _Target) -> None:
+        try:
+            with staging.opened(target.copy.root) as fd:
+                for job in target.jobs:
+                    self.waiting.extend(place.clean_up(job, fd))
+        except (OSError, OddFileError):
+            return  # the root went away, or a stranger's file lies there: the sweep at start looks again
+
+    # -- shared -----------------------------------------------------------------
+
+    def _barrier(self, fd: int, actions: Sequence[Action], *, directory: bool = False) -> list[Result]:
+        """Make everything durable at once. A failed barrier fails every action it stood for."""
+        try:
+            if directory:
+                kernel.fsync(fd)
+            else:
+                kernel.sync_file_system(fd)
+        except OSError as error:
+            return [_failed(a, error) for a in actions]
+        return []
+
+    def _caught(self, actions: Sequence[Action], work: Callable[..., list[Result]], *facts: Any) -> Iterable[Result]:
+        try:
+            return work(*facts)
+        except BusyError:
+            return [Postponed(a, "locked") for a in actions]
+        except (ChangedError, OddFileError, FileNotFoundError, FileExistsError, NotADirectoryError):
+            return [Postponed(a, "unstable") for a in actions]
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EBUSY, errno.ESTALE):
+                return [Postponed(a, "unstable") for a in actions]
+            return [_failed(a, error) for a in actions]
+
+
+def _by_target(action: Action) -> tuple[int, tuple[int, str]]:
+    return (action.conversation, target_of(action).order)
+
+
+def _gather(actions: list[Action]) -> _Target:
+    first = actions[0]
+    assert isinstance(first, Update | AddExtras | Rename)  # noqa: S101
+    target = _Target(first.target)
+    for action in actions:
+        if isinstance(action, Update):
+            target.jobs.append(place.Job(action))
+        elif isinstance(action, AddExtras):
+            target.extras.append(action)
+        elif isinstance(action, Rename):
+            target.rename = action
+    return target
+
+
+def before_of(action: Action, before: Result) -> Result:
+    """What became of an action whose silo step did not happen: nothing is projected before it is durable."""
+    if isinstance(before, Failed):
+        return Failed(action, before.problem)
+    assert isinstance(before, Postponed)  # noqa: S101
+    return Postponed(action, before.reason)
+
+
+def _failed(action: Action, error: OSError) -> Failed:
+    detail = f"cannot write: {reason_of(error)}"
+    return Failed(action, Problem(kind_of(error), action.conversation, target_of(action), detail))
+
+
+def _work(target: _Target) -> str:
+    """What is pending, without names of directories (R9): the ages still to be set, and whose name to take."""
+    units = [
+        {
+            "ages": place.true_ages(j.action),
+            "digests": {f.name: f.digest.hex() for f in j.action.source.unit(j.action.unit).files if f.digest},
+        }
+        for j in target.jobs
+    ]
+    rename = target.jobs[-1].action.source.root.path if target.rename and target.jobs else None
+    return json.dumps({"units": units, "name_of": rename})
+
+
+@contextmanager
+def _opened_copy(copy: Copy) -> Iterator[int]:
+    """The directory of a copy as an fd, no symlink followed below its root."""
+    archived = copy.partition is Partition.ARCHIVED
+    with fs.opened_partition(copy.root.path, archived=archived) as part, fs.opened_dir(copy.name, dir_fd=part) as fd:
+        yield fd
+
+
+def _chunks(items: Sequence[_T]) -> Iterator[list[_T]]:
+    """Bursts of a bounded number of files and bytes, so that memory stays flat and nobody waits for all."""
+    chunk: list[_T] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += item.size
+        if len(chunk) >= CHUNK_FILES or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,182 @@
+"""How good the bytes of one managed file are (R3), and whether one content holds all of another (R4).
+
+Stricter than JP's sanitize, so that what wins also loads (contract 4.5-4.7), and no stricter than that:
+unknown kinds of events, unknown fields and any type of an optional field pass. A fault never quotes the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA
+from convsync_agent.strict_json import NotJson, parse, same_json
+from convsync_agent.summary import parse_timestamp
+
+Stream = tuple[bytes | None, bytes]
+"""`base_config.json`, None where the config is packed into the events, and `events.json`."""
+
+_NEEDS: dict[str, tuple[tuple[str, type], ...]] = {
+    "turn_start": (),
+    "chat_request": (("content", str),),
+    "chat_response": (),
+    "tool_call_request": (("id", str), ("name", str)),
+    "tool_call_response": (("id", str), ("content", str), ("is_error", bool)),
+    "inquiry_request": (("id", object), ("source", object), ("question", object)),
+    "inquiry_response": (("id", object), ("answer", object)),
+    "compaction": (("from_turn", int), ("to_turn", int)),
+}
+_WORDS = {str: "a string", bool: "true or false", int: "a whole number"}
+_CONFIG = "config_delta"  # JP loads it whatever is in it, so nothing is asked of it
+_CONFIG_KEYS = frozenset({"type", "timestamp", "delta"})
+_LAST_ACTIVATED = "last_activated_at"
+
+
+def check_metadata(raw: bytes) -> str:
+    """'' or what is wrong: JP hides a conversation whose metadata it cannot read."""
+    try:
+        fields = parse(raw)
+    except NotJson as fault:
+        return f"{METADATA}: {fault}"
+    if not isinstance(fields, dict):
+        return f"{METADATA}: not an object"
+    if _LAST_ACTIVATED not in fields:
+        return f"{METADATA}: no {_LAST_ACTIVATED}"
+    if not isinstance(fields[_LAST_ACTIVATED], str):
+        return f"{METADATA}: {_LAST_ACTIVATED} is not a string"
+    return ""
+
+
+def check_base_config(raw: bytes) -> str:
+    """'' or what is wrong. Any JSON will do: JP strips what it does not know (contract 4.4)."""
+    try:
+        parse(raw)
+    except NotJson as fault:
+        return f"{BASE_CONFIG}: {fault}"
+    return ""
+
+
+def check_events(raw: bytes, packed: bool) -> str:  # noqa: FBT001 - the one fact that decides the layout
+    """'' or what is wrong. `packed`: there is no `base_config.json`, so the first element must hold it."""
+    try:
+        events = parse(raw)
+    except NotJson as fault:
+        return f"{EVENTS}: {fault}"
+    if not isinstance(events, list):
+        return f"{EVENTS}: not an array"
+    for number, event in enumerate(events):
+        fault_of_one = _fault(event)
+        if fault_of_one:
+            return f"{EVENTS}: element {number}: {fault_of_one}"
+    if packed and not events:
+        return f"{EVENTS}: no elements and no {BASE_CONFIG}"
+    if packed and events[0]["type"] != _CONFIG:
+        return f"{EVENTS}: element 0: no {_CONFIG}, and no {BASE_CONFIG}"
+    return ""
+
+
+def stream_contains(outer: Stream, inner: Stream) -> bool:
+    """`inner` has the base config of `outer` and its events are the first ones of `outer`, or all.
+
+    Of content that does not parse, only equal bytes are contained, or bytes that `outer` starts with.
+    """
+    if outer == inner:
+        return True
+    (outer_base, outer_events), (inner_base, inner_events) = outer, inner
+    packed = outer_base is None
+    try:
+        if packed is not (inner_base is None):
+            return _contains_mixed(outer, inner)
+        if outer_base != inner_base and not same_json(parse(outer_base or b""), parse(inner_base or b"")):
+            return False
+        if _continues(outer_events, inner_events, packed=packed):
+            return True
+        longer, shorter = _events(outer_events), _events(inner_events)
+    except NotJson:
+        return False
+    return (bool(shorter) or not packed) and _starts_with(longer, shorter)
+
+
+def metadata_contains(outer: bytes, inner: bytes) -> bool:
+    """`inner` says what `outer` says, except that it was activated earlier: nothing is lost with it."""
+    if outer == inner:
+        return True
+    try:
+        newer, older = parse(outer), parse(inner)
+    except NotJson:
+        return False
+    if same_json(newer, older):
+        return True
+    if not isinstance(newer, dict) or not isinstance(older, dict):
+        return False
+    late, early = newer.pop(_LAST_ACTIVATED, None), older.pop(_LAST_ACTIVATED, None)
+    if not isinstance(late, str) or not isinstance(early, str):
+        return False
+    late_ns, early_ns = parse_timestamp(late), parse_timestamp(early)
+    return late_ns is not None and early_ns is not None and early_ns <= late_ns and same_json(newer, older)
+
+
+def _fault(event: Any) -> str:
+    if not isinstance(event, dict):
+        return "not an object"
+    if "type" not in event:
+        return "no type"
+    kind = event["type"]
+    needs = _NEEDS.get(kind) if isinstance(kind, str) else None
+    if "timestamp" not in event:
+        return "no timestamp" if needs is None else f"{kind} without timestamp"
+    if needs is None:
+        return ""
+    if not isinstance(event["timestamp"], str):
+        return f"{kind}: timestamp is not a string"
+    for name, wanted in needs:
+        if name not in event:
+            return f"{kind} without {name}"
+        if wanted is not object and type(event[name]) is not wanted:
+            return f"{kind}: {name} is not {_WORDS[wanted]}"
+    if kind == "chat_response" and not _answers(event):
+        return f"{kind} without message, reasoning or data"
+    return ""
+
+
+def _answers(event: dict[str, Any]) -> bool:
+    return isinstance(event.get("message"), str) or isinstance(event.get("reasoning"), str) or "data" in event
+
+
+def _continues(outer: bytes, inner: bytes, *, packed: bool) -> bool:
+    """JP's own layout, by bytes: `inner` without its closing bracket, then more elements or the end.
+
+    A raw line feed is never inside a string, so in valid JSON the cut is between two tokens.
+    """
+    if inner == b"[]\n":
+        return not packed and outer.startswith(b"[\n  {") and outer.endswith(b"\n  }\n]\n")
+    if not (inner.startswith(b"[\n  {") and inner.endswith(b"\n  }\n]\n")):
+        return False
+    end = len(inner) - 3
+    return outer[end : end + 2] in (b",\n", b"\n]") and outer.startswith(inner[:end])
+
+
+def _contains_mixed(outer: Stream, inner: Stream) -> bool:
+    """One side has its config packed into the events, the other beside them: JP upgraded it in between."""
+    packed, split = (outer, inner) if outer[0] is None else (inner, outer)
+    config, packed_events, split_events = parse(split[0] or b""), _events(packed[1]), _events(split[1])
+    head = packed_events[0] if packed_events else None
+    if not isinstance(head, dict) or head.keys() != _CONFIG_KEYS or head["type"] != _CONFIG:
+        return False
+    if not same_json(head["delta"], config):
+        return False
+    # An upgrade that was interrupted leaves the packed element behind in the split events (contract 4.6).
+    if not (split_events and same_json(head, split_events[0])):
+        packed_events = packed_events[1:]
+    longer, shorter = (packed_events, split_events) if packed is outer else (split_events, packed_events)
+    return _starts_with(longer, shorter)
+
+
+def _events(raw: bytes) -> list[Any]:
+    events = parse(raw)
+    if not isinstance(events, list):
+        raise NotJson("not an array")
+    return events
+
+
+def _starts_with(longer: list[Any], shorter: list[Any]) -> bool:
+    return len(shorter) <= len(longer) and same_json(longer[: len(shorter)], shorter)

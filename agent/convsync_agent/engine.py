@@ -1,0 +1,353 @@
+"""One cycle: look, reconcile, apply, look back, record. Used by the agent's loop and by every command.
+
+Two engines may run at once (the agent and a `sync`): JP's per-conversation lock and the comparison of
+stamps before every change make that safe; the one that comes second finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from convsync_agent import scan
+from convsync_agent.apply import Applier, Done, Failed, Journal, Result
+from convsync_agent.history import History
+from convsync_agent.knowledge import Knower
+from convsync_agent.ledger import Ledger
+from convsync_agent.model import (
+    SECOND,
+    UNSAVED_NS,
+    Copy,
+    Guard,
+    ImportPolicy,
+    Policy,
+    Readable,
+    Root,
+    Snapshot,
+    Unit,
+)
+from convsync_agent.observe import Contents, Eye
+from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
+from convsync_agent.reconcile import reconcile
+from convsync_agent.records import pack, unpack
+from convsync_agent.scan import View
+from convsync_agent.settings import Settings
+from convsync_agent.site import Site, load_sites, resolve
+from convsync_agent.staging import Retired, remove_if_empty, settle
+from convsync_agent.state import State
+
+LOCK_RETRY_NS = 250_000_000
+UNSTABLE_RETRY_NS = 20_000_000
+FAILED_RETRY_NS = 2 * SECOND
+PASSES = 4
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one cycle did and found. `again` maps a conversation to when (ns from now) to look once more."""
+
+    results: list[Result] = field(default_factory=list)
+    deferred: list[Deferred] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    again: dict[int, int] = field(default_factory=dict)
+    looked: set[int] = field(default_factory=set)
+
+    @property
+    def done(self) -> list[Done]:
+        return [r for r in self.results if isinstance(r, Done)]
+
+    @property
+    def failed(self) -> list[Failed]:
+        return [r for r in self.results if isinstance(r, Failed)]
+
+    @property
+    def written(self) -> int:
+        return sum(r.files for r in self.done)
+
+    def later(self, conversation: int, ns: int) -> None:
+        self.again[conversation] = min(ns, self.again.get(conversation, ns))
+
+
+class Engine:
+    """The whole of convsync without a loop: `rescan` says what to look at, `cycle` does it."""
+
+    def __init__(self, state: State, data_dir: str, settings: Settings) -> None:
+        self.state = state
+        self.settings = settings
+        self.history = History(data_dir)
+        self.contents = Contents()
+        self.closed: set[tuple[str, int, str]] = set()
+        self._sightings: dict[tuple[str, int, str], tuple[object, int]] = {}
+        self.eye = Eye(time.time_ns, self._age, lambda *key: key in self.closed, self.contents)
+        self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
+        self.ledger = Ledger(state)
+        self.sites = load_sites(state, _now_ms())
+        self.waiting: list[Retired] = []
+        self.staged_in: set[Root] = set()
+        self.knower = Knower(self.history, self.contents)
+
+    # -- what to look at --------------------------------------------------------
+
+    def rescan(self, site: Site, views: Iterable[View] | None = None) -> set[int]:
+        """List the roots and stat everything in them. Returns the conversations that are not as recorded."""
+        resolve(site, _now_ms())
+        dirty: set[int] = set()
+        for view in views or site.views():
+            try:
+                listing = scan.list_root(view.root.path)
+                dirty.update(scan.sweep(view, listing))
+            except OSError:
+                dirty.update(view.listing.conversations())  # `look` finds out what is wrong and says so
+                continue
+            view.listing = listing
+        dirty.update(self.ledger.open_conversations(site.id))
+        dirty.update(c for v in site.views() for c in v.listing.odd)
+        return dirty
+
+    def relocate(self, view: View, conversation: int, names: Sequence[str]) -> bool:
+        """Bring the listing up to date for one conversation by stats alone; False: the root must be listed."""
+        try:
+            places = scan.find_places(view.root.path, conversation, tuple(names), view.listing.places(conversation))
+        except OSError:
+            return False
+        if places is None:
+            return False
+        view.listing.put(conversation, places)
+        return True
+
+    # -- the cycle --------------------------------------------------------------
+
+    def cycle(self, site: Site, conversations: Iterable[int], *, dry: bool = False) -> Outcome:
+        """Reconcile these conversations of one workspace until there is nothing left to do, or to do now."""
+        outcome = Outcome(looked=set(conversations))
+        todo = set(outcome.looked)
+        try:
+            for number in range(PASSES):
+                snapshots, seen = self._look(site, todo)
+                plan = self._decide(site, snapshots, outcome.looked if number == 0 else todo)
+                if dry:
+                    outcome.results.extend(Done(a) for a in plan.actions)
+                    self._take(outcome, plan)
+                    return outcome
+                if plan.empty or number == PASSES - 1:
+                    self._take(outcome, plan)
+                    self._settle(site, seen, plan, outcome)
+                    break
+                acting = {a.conversation for a in plan.actions}
+                calm = replace_scope(plan, todo - acting)
+                self._take(outcome, calm)
+                self._settle(site, [s for s in seen if s[0].conversation not in acting], calm, outcome)
+                self._apply(site, plan, outcome)
+                todo = acting - self._not_now(outcome)
+                self._take(outcome, replace_scope(plan, acting - todo))
+                self.eye.settling = True
+                if not todo:
+                    break
+        finally:
+            self.eye.settling = False
+            self.contents.clear()
+        if not dry:
+            self.ledger.write(site, outcome, _now_ms())
+        return outcome
+
+    def _not_now(self, outcome: Outcome) -> set[int]:
+        return {r.action.conversation for r in outcome.results if not isinstance(r, Done)}
+
+    def _look(self, site: Site, conversations: Iterable[int]) -> tuple[list[Snapshot], list[tuple[Copy, int]]]:
+        """Fresh snapshots of just these conversations. The time is taken before the first stat."""
+        wanted = sorted(set(conversations))
+        snapshots, seen = [], []
+        resolved = [(site.silo, True)] + [(t.view, t.worktree.refresh) for t in site.watched()]
+        for view, refresh in resolved:
+            taken = time.time_ns()
+            copies: dict[int, tuple[Copy, ...]] = {}
+            readable, fault = self._readable(site, view)
+            for conversation in wanted if readable is Readable.YES else ():
+                found = self._look_at(view, conversation)
+                if found:
+                    copies[conversation] = tuple(c for c, _ in found)
+                    seen.extend(found)
+            snapshots.append(Snapshot(view.root, taken, copies, readable, refresh, frozenset(wanted), fault))
+        return self.knower.with_extra_digests(snapshots), seen
+
+    def _readable(self, site: Site, view: View) -> tuple[Readable, str]:
+        if view is site.silo and site.silo_state is not Readable.YES:
+            return site.silo_state, ""
+        return self.knower.readable(view.root.path)
+
+    def _look_at(self, view: View, conversation: int) -> list[tuple[Copy, int]]:
+        raw = view.records.get(conversation)
+        record = unpack(raw) if raw else None
+        for _ in range(3):
+            try:
+                return [self.eye.look(view.root, conversation, p, record) for p in view.listing.places(conversation)]
+            except (FileNotFoundError, NotADirectoryError):
+                try:
+                    view.listing = scan.list_root(view.root.path)
+                except OSError:
+                    return []
+            except OSError as error:
+                return [self.knower.unreadable(view, conversation, p, error) for p in view.listing.places(conversation)]
+        return []
+
+    def _decide(self, site: Site, snapshots: Sequence[Snapshot], conversations: set[int]) -> Plan:
+        agreed = {}
+        for view in site.views():
+            for conversation in conversations:
+                raw = view.records.get(conversation)
+                if raw is not None:
+                    agreed[conversation, view.root] = unpack(raw).agreed()
+        base = self.knower.base(site, snapshots, agreed)
+        plan = reconcile(base, snapshots, self.policy)
+        odd = [
+            Problem("held", c, v.root, v.listing.odd[c])
+            for v in site.views()
+            for c in sorted(conversations & v.listing.odd.keys())
+        ]
+        kept = [a for a in plan.actions if not (isinstance(a, Keep) and self.knower.is_kept(site.id, a))]
+        return replace(plan, actions=tuple(kept), problems=(*plan.problems, *odd))
+
+    def _apply(self, site: Site, plan: Plan, outcome: Outcome) -> None:
+        applier = Applier(
+            site.silo.root,
+            lambda: site.stores,
+            lambda copy, unit, files, why: self.knower.keep(site.id, copy, unit, files, why),
+            Journal(
+                lambda c, target, work: self.ledger.put_pending(site.id, c, target, work),
+                lambda c, target: self.ledger.drop_pending(site.id, c, target),
+            ),
+            self.contents,
+        )
+        for result in applier.apply(plan):
+            outcome.results.append(result)
+            self._after(site, result, outcome)
+        self.waiting.extend(applier.waiting)
+        self.staged_in |= applier.staged_in
+
+    def _after(self, site: Site, result: Result, outcome: Outcome) -> None:
+        """Bookkeeping of one result: what to try again and when, and what a person has to hear."""
+        action = result.action
+        if isinstance(result, Done):
+            if isinstance(action, Update) and action.why == "conflict":
+                detail = "both sides changed; the newest won, the other is in the history"
+                problem = Problem("conflict", action.conversation, action.target.root, detail, lasting=True)
+                outcome.problems.append(problem)
+            if isinstance(action, Import):
+                self._relist(site.silo, action)
+            return
+        if isinstance(result, Failed):
+            outcome.problems.append(result.problem)
+            outcome.later(action.conversation, FAILED_RETRY_NS)
+            return
+        wait = LOCK_RETRY_NS if result.reason == "locked" else UNSTABLE_RETRY_NS
+        outcome.deferred.append(Deferred(action.conversation, result.reason, None, wait))
+        outcome.later(action.conversation, wait)
+        if result.reason == "locked":
+            self._save_meanwhile(site, action, outcome)
+
+    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome) -> None:
+        """R4: what a held lock keeps out of the silo for more than a second goes into the history."""
+        if isinstance(action, Update):
+            sources = [(action.source, action.unit)]
+        elif isinstance(action, Import):
+            sources = [(action.stream, Unit.STREAM), (action.metadata, Unit.METADATA)]
+        else:
+            return
+        for copy, unit in sources:
+            keep = Keep(copy.conversation, unit, copy, "locked")
+            if copy.root.is_silo or copy.unit(unit).age_ns <= UNSAVED_NS or self.knower.is_kept(site.id, keep):
+                continue
+            self._apply(site, Plan((keep,)), outcome)
+
+    @staticmethod
+    def _relist(view: View, action: Import) -> None:
+        place = scan.Place(action.name, action.partition.value == "archived")
+        known = view.listing.places(action.conversation)
+        view.listing.put(action.conversation, tuple({*known, place}))
+
+    @staticmethod
+    def _take(outcome: Outcome, plan: Plan) -> None:
+        outcome.deferred.extend(plan.deferred)
+        outcome.problems.extend(plan.problems)
+        for deferred in plan.deferred:
+            outcome.later(deferred.conversation, deferred.again_ns)
+        for conversation, wait in plan.again:
+            outcome.later(conversation, wait)
+
+    def _settle(self, site: Site, seen: Sequence[tuple[Copy, int]], plan: Plan, outcome: Outcome) -> None:
+        """Record what is in step: from here on equal stamps vouch for it, and its digests are the base."""
+        now = time.time_ns()
+        blocked = {(d.conversation, d.root) for d in plan.deferred} | {(a.conversation, None) for a in plan.actions}
+        blocked |= {(p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind != "future"}
+        there: dict[Root, set[int]] = {}
+        views = {v.root: v for v in site.views()}
+        for copy, dir_mtime in seen:
+            there.setdefault(copy.root, set()).add(copy.conversation)
+            where = (copy.conversation, copy.root)
+            if where in blocked or (copy.conversation, None) in blocked:
+                continue
+            raw = pack(copy, dir_mtime, now)
+            if views[copy.root].records.get(copy.conversation) != raw:
+                views[copy.root].records[copy.conversation] = raw
+                self.ledger.put_record(site.id, copy.root.path, copy.conversation, raw)
+            for unit in (copy.stream, copy.metadata):
+                for file in unit.files:
+                    self.closed.discard((copy.root.path, copy.conversation, file.name))
+                self._sightings.pop((copy.root.path, copy.conversation, unit.files[-1].name), None)
+
+        for view in views.values():
+            for conversation in outcome.looked & view.records.keys():
+                if not view.listing.places(conversation):
+                    del view.records[conversation]
+                    self.ledger.drop_record(site.id, view.root.path, conversation)
+
+    # -- age and waiting --------------------------------------------------------
+
+    def _age(self, key: tuple[str, int, str], stamps: tuple[object, ...], latest_ctime: int) -> int:
+        """How long a unit is known to be unchanged, ns: by the clock, or by watching when the clock lies."""
+        by_clock = time.time_ns() - latest_ctime
+        if by_clock >= 10 * SECOND:
+            return by_clock
+        now = time.monotonic_ns()
+        seen, since = self._sightings.get(key, (None, now))
+        if seen != stamps:
+            since = now
+            self._sightings[key] = (stamps, now)
+        return max(by_clock, now - since)
+
+    def settle_waiting(self, sites: dict[str, Site]) -> None:
+        """Let replaced files go that nobody can write to any more, and empty staging directories with them."""
+        by_root = {v.root: s for s in sites.values() for v in s.views()}
+        still = []
+        for retired in self.waiting:
+            site = by_root.get(retired.root)
+            if site is None:
+                continue
+            left = settle(retired, self.knower.saver(site))
+            if left is not None:
+                still.append(left)
+        self.waiting = still
+        busy = {r.root for r in still}
+        for root in self.staged_in - busy:
+            remove_if_empty(root)
+        self.staged_in &= busy
+
+
+def replace_scope(plan: Plan, conversations: set[int]) -> Plan:
+    """The part of a plan that concerns these conversations, and what concerns none."""
+    return Plan(
+        tuple(a for a in plan.actions if a.conversation in conversations),
+        tuple(d for d in plan.deferred if d.conversation in conversations),
+        tuple(p for p in plan.problems if p.conversation is None or p.conversation in conversations),
+        tuple(a for a in plan.again if a[0] in conversations),
+    )
+
+
+def every(sites: dict[str, Site]) -> Iterator[Site]:
+    for key in sorted(sites):
+        yield sites[key]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

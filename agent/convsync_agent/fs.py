@@ -1,0 +1,168 @@
+"""Files below a root, only ever through directory fds and never through a symlink.
+
+Nothing here creates a parent directory: a silo that vanished in mid-write must not come back as a
+skeleton. Every open is O_NOFOLLOW | O_NONBLOCK, so a symlink, FIFO or device is refused, not followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from convsync_agent import kernel
+from convsync_agent.model import Stamp
+
+CONVERSATIONS, ARCHIVE, TRASH, LOCKS = "conversations", ".archive", ".trash", "locks"
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ChangedError(Exception):
+    """A file or directory is not what the plan was made from: drop the action and look again."""
+
+
+class OddFileError(Exception):
+    """A symlink, FIFO, device or directory stands where a regular file should be."""
+
+
+@contextmanager
+def opened_dir(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
+    """A directory as an fd. Below a root (`dir_fd` given) a symlink is refused."""
+    fd = os.open(path, _DIR | (os.O_NOFOLLOW if dir_fd is not None else 0), dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened_partition(root: str, *, archived: bool) -> Iterator[int]:
+    """`conversations/` of a root, or its `.archive/`, as an fd."""
+    with opened_dir(root) as root_fd, opened_dir(CONVERSATIONS, dir_fd=root_fd) as live:
+        if not archived:
+            yield live
+            return
+        with opened_dir(ARCHIVE, dir_fd=live) as fd:
+            yield fd
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    return Stamp(found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns)
+
+
+def stat_file(name: str, dir_fd: int) -> Stamp | None:
+    """The stamp of a regular file, None if there is none. Raises OddFileError, OSError."""
+    try:
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OddFileError(odd_name(found.st_mode))
+    return stamp_of(found)
+
+
+def odd_name(mode: int) -> str:
+    for test, word in (
+        (stat.S_ISLNK, "a symlink"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISREG, "a file"),
+    ):
+        if test(mode):
+            return word
+    return "a device"
+
+
+def same_file(one: Stamp | None, two: Stamp | None) -> bool:
+    """Equal but for the ctime, which a rename changes."""
+    return (one and one[:3]) == (two and two[:3])
+
+
+def read_file(name: str, dir_fd: int) -> tuple[bytes, Stamp]:
+    """The bytes and the stamp they belong to. Raises ChangedError if the file changed while it was read."""
+    try:
+        fd = os.open(name, _READ, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise OddFileError("a symlink" if error.errno != errno.ENXIO else "a socket or FIFO") from None
+        raise
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise OddFileError(odd_name(before.st_mode))
+        raw = _read_all(fd, before.st_size)
+        after = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if stamp_of(before) != stamp_of(after) or len(raw) != after.st_size:
+        raise ChangedError
+    return raw, stamp_of(after)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    chunk = os.read(fd, size + 1)
+    if len(chunk) == size and not os.read(fd, 1):
+        return chunk
+    parts = [chunk]
+    while chunk:
+        chunk = os.read(fd, 1 << 20)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def write_new(name: str, raw: bytes, dir_fd: int, *, mtime_ns: int, sync: bool, mode: int = 0o666) -> Stamp:
+    """Create a file that did not exist, with its time, and make it durable if asked.
+
+    JP writes with default permissions (contract 4.1), so the umask decides.
+    """
+    fd = os.open(name, _NEW, mode, dir_fd=dir_fd)
+    try:
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
+        if sync:
+            kernel.fsync(fd)
+        return stamp_of(os.fstat(fd))
+    except BaseException:
+        os.unlink(name, dir_fd=dir_fd)
+        raise
+    finally:
+        os.close(fd)
+
+
+def set_mtime(name: str, mtime_ns: int, dir_fd: int, *, sync: bool) -> None:
+    """Give a regular file its time, through an fd so that a symlink can not redirect it."""
+    fd = os.open(name, _READ, dir_fd=dir_fd)
+    try:
+        if os.fstat(fd).st_mtime_ns != mtime_ns:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+            if sync:
+                kernel.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def list_names(dir_fd: int) -> list[str]:
+    return os.listdir(dir_fd)
+
+
+def make_dir(name: str, dir_fd: int, mode: int = 0o755) -> bool:
+    """Create one directory; False if it was there."""
+    try:
+        os.mkdir(name, mode, dir_fd=dir_fd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def unlink_if_there(name: str, dir_fd: int) -> None:
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return

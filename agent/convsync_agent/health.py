@@ -1,0 +1,107 @@
+"""Is the watcher alive, when is the next full rescan due, and did the machine sleep?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from convsync_agent.hints import Watcher
+from convsync_agent.publish import SIGNALS
+
+SHORTEST, LONGEST = 30.0, 600.0
+COST_SHARE = 0.0015  # the full rescan may take this share of one core (design 4)
+CANARY = "canary"
+
+
+class Due(NamedTuple):
+    rescan: bool
+    dead: str
+
+
+class Health:
+    """The net under the watcher: a canary file, a full rescan whose interval follows its cost."""
+
+    def __init__(self, watcher: Watcher, runtime_dir: str) -> None:
+        self._watcher = watcher
+        self._signals = os.path.join(runtime_dir, SIGNALS)
+        self._next_canary = time.monotonic() + SHORTEST
+        self._canary_out: float | None = None
+        self._number = 0
+        self._interval = SHORTEST
+        self._next_scan = time.monotonic() + SHORTEST
+        self._asleep = _slept()
+        self._deaf: dict[str, str] = {}
+        self.overflows = 0
+        self.replacements = 0
+
+    def wait(self) -> float:
+        return max(0.0, min(self._next_canary, self._next_scan) - time.monotonic())
+
+    def due(self) -> Due:
+        """What has to be done now. Sends and checks the canary on the way."""
+        now = time.monotonic()
+        slept = _slept()
+        if slept - self._asleep > 5.0:
+            self._asleep = slept
+            return Due(rescan=True, dead="")
+        dead = ""
+        if now >= self._next_canary:
+            if not self._watcher.healthy():
+                dead = "its thread died"
+            elif self._canary_out is not None:
+                dead = "its canary was not seen"
+            else:
+                self._send()
+            self._next_canary = now + SHORTEST
+        return Due(now >= self._next_scan, dead)
+
+    def _send(self) -> None:
+        """A rename in the runtime directory, so no disk is written."""
+        self._number += 1
+        old, new = (os.path.join(self._signals, f"{CANARY}{n % 2}") for n in (self._number - 1, self._number))
+        with contextlib.suppress(OSError):
+            if not os.path.exists(old):
+                os.close(os.open(old, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.rename(old, new)
+            self._canary_out = time.monotonic()
+
+    def seen(self, name: str) -> None:
+        if name.startswith(CANARY):
+            self._canary_out = None
+
+    def scanned(self, cost: float) -> None:
+        """A full rescan took `cost` seconds of processor time: the next one is due accordingly."""
+        self._interval = min(LONGEST, max(SHORTEST, cost / COST_SHARE))
+        self._next_scan = time.monotonic() + self._interval
+
+    def lost(self) -> None:
+        self.overflows += 1
+
+    def replaced(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._canary_out = None
+        self.replacements += 1
+
+    def armed(self, root: str, failed: Sequence[str]) -> None:
+        if failed:
+            self._deaf[root] = failed[0]
+        else:
+            self._deaf.pop(root, None)
+
+    def deaf(self, root: str, detail: str) -> None:
+        if root:
+            self._deaf[root] = detail
+
+    def deaf_roots(self) -> list[dict[str, str]]:
+        return [{"root": r, "code": c} for r, c in sorted(self._deaf.items())]
+
+
+def _slept() -> float:
+    """Seconds the machine has been suspended since boot, 0 where that cannot be told."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    if boot is None:
+        return 0.0
+    return time.clock_gettime(boot) - time.monotonic()

@@ -1,0 +1,256 @@
+"""What the engine knows beside the snapshots: containment, what the history holds, what is unreadable."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from convsync_agent import fs, locks
+from convsync_agent.content import metadata_contains, stream_contains
+from convsync_agent.digest import content_digest
+from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.history import History
+from convsync_agent.imported import digest_of_extra
+from convsync_agent.model import (
+    BASE_CONFIG,
+    EVENTS,
+    METADATA,
+    METADATA_FILES,
+    STREAM_FILES,
+    Agreed,
+    Base,
+    Copy,
+    Digest,
+    Extra,
+    FileCopy,
+    Grade,
+    Partition,
+    Readable,
+    Root,
+    Snapshot,
+    Unit,
+    UnitCopy,
+)
+from convsync_agent.observe import Contents
+from convsync_agent.plan import Keep
+from convsync_agent.scan import Place, View
+from convsync_agent.site import Site
+from convsync_agent.summary import summarise_events
+
+BOTH = (Unit.STREAM, Unit.METADATA)
+MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
+
+
+@dataclass(slots=True)
+class Knower:
+    """Answers that need bytes or the history. Owns nothing: reads roots, writes only the history."""
+
+    history: History
+    contents: Contents
+    _kept: set[tuple[str, int, Unit, Digest]] = field(default_factory=set)
+
+    # -- base -------------------------------------------------------------------
+
+    def base(self, site: Site, snapshots: Sequence[Snapshot], agreed: Mapping[tuple[int, Root], Agreed]) -> Base:
+        """Everything reconcile wants to know about these conversations."""
+        groups: dict[int, list[Copy]] = {}
+        for snapshot in snapshots:
+            for conversation, found in snapshot.copies.items():
+                groups.setdefault(conversation, []).extend(found)
+        contains: set[tuple[Unit, Digest, Digest]] = set()
+        partial = []
+        for conversation, copies in groups.items():
+            self._note_split(site, conversation, copies)
+            if not all(c.whole for c in copies):
+                partial.append(conversation)
+            for unit in BOTH:
+                contains |= self._containment(unit, copies)
+        for conversation in [c for c in site.split_since if any(c in s.scope for s in snapshots if s.scope)]:
+            if conversation not in groups:
+                del site.split_since[conversation]
+        busy = locks.busy_conversations(site.silo.root.path, partial) if partial else frozenset()
+        kept = frozenset((c, u, d) for w, c, u, d in self._kept if w == site.id and c in groups)
+        return Base(agreed, frozenset(contains), dict(site.split_since), kept, busy)
+
+    @staticmethod
+    def _note_split(site: Site, conversation: int, copies: Sequence[Copy]) -> None:
+        if len({c.partition for c in copies}) > 1:
+            site.split_since.setdefault(conversation, time.time_ns())
+        else:
+            site.split_since.pop(conversation, None)
+
+    def _containment(self, unit: Unit, copies: Sequence[Copy]) -> set[tuple[Unit, Digest, Digest]]:
+        """Which content has everything of which other. Only read where contents differ, newest first."""
+        variants: dict[Digest, Copy] = {}
+        for copy in sorted(copies, key=lambda c: -c.unit(unit).mtime_ns):
+            if copy.unit(unit).exists and copy.unit(unit).grade is Grade.VALID:
+                variants.setdefault(copy.unit(unit).digest, copy)
+        if not 2 <= len(variants) <= MAX_VARIANTS:
+            return set()
+        try:
+            raw = {d: self._bytes(c, unit) for d, c in variants.items()}
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return set()  # not known to be contained: then the loser is kept
+        check = _stream_in if unit is Unit.STREAM else _metadata_in
+        return {
+            (unit, inner, outer)
+            for outer in variants
+            for inner in variants
+            if inner != outer and check(raw[outer], raw[inner])
+        }
+
+    def _bytes(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
+        found = {}
+        for file in copy.unit(unit).files:
+            if file.stamp is None:
+                continue
+            raw = self.contents.get(file.digest)
+            if raw is None:
+                archived = copy.partition is Partition.ARCHIVED
+                with (
+                    fs.opened_partition(copy.root.path, archived=archived) as part,
+                    fs.opened_dir(copy.name, dir_fd=part) as fd,
+                ):
+                    raw, _ = fs.read_file(file.name, fd)
+                if file.digest is None or content_digest(raw) != file.digest:
+                    raise fs.ChangedError
+                self.contents.put(file.digest, raw)
+            found[file.name] = raw
+        return found
+
+    # -- the history --------------------------------------------------------------
+
+    def keep(self, workspace: str, copy: Copy, unit: Unit, files: Sequence[tuple[str, bytes, int]], why: str) -> None:
+        """Put a losing or unsaved unit into the history; durable when this returns (R4)."""
+        events = next((summarise_events(raw).events for name, raw, _ in files if name == EVENTS), None)
+        valid = unit is Unit.EXTRAS or copy.unit(unit).grade is Grade.VALID
+        self.history.keep(
+            workspace,
+            copy.conversation,
+            unit,
+            files,
+            root=copy.root.path,
+            at_ms=time.time_ns() // 1_000_000,
+            why=why,
+            valid=valid,
+            events=events,
+        )
+        if unit is not Unit.EXTRAS:
+            self._kept.add((workspace, copy.conversation, unit, copy.unit(unit).digest))
+
+    def is_kept(self, workspace: str, action: Keep) -> bool:
+        """The history has this content of this unit already."""
+        unit = action.source.unit(action.unit)
+        key = (workspace, action.conversation, action.unit, unit.digest)
+        if key in self._kept:
+            return True
+        digests = [f.digest for f in unit.files if f.stamp and f.digest]
+        if self.history.holds(workspace, action.conversation, action.unit, digests):
+            self._kept.add(key)
+            return True
+        return False
+
+    def saver(self, site: Site) -> Callable[[Root, int, str, bytes, int], None]:
+        """Keeps one stray file of staging, unless a root or the history has these very bytes."""
+
+        def save(root: Root, conversation: int, file: str, raw: bytes, mtime_ns: int) -> None:
+            digest = content_digest(raw)
+            if self.history.has_content(site.id, conversation, digest.hex()) or _somewhere(
+                site, conversation, file, digest
+            ):
+                return
+            name = file.removesuffix(".old")
+            unit = Unit.METADATA if name == METADATA else Unit.STREAM if name in STREAM_FILES else Unit.EXTRAS
+            now = time.time_ns() // 1_000_000
+            rows = [(name, raw, mtime_ns)]
+            why = "found in staging"
+            self.history.keep(
+                site.id, conversation, unit, rows, root=root.path, at_ms=now, why=why, valid=False, events=None
+            )
+
+        return save
+
+    # -- what cannot be read --------------------------------------------------------
+
+    @staticmethod
+    def readable(path: str) -> tuple[Readable, str]:
+        """Whether a root can be listed now. Missing and unreadable prove nothing about what is in it."""
+        try:
+            with fs.opened_dir(path) as fd:
+                try:
+                    with fs.opened_dir(fs.CONVERSATIONS, dir_fd=fd) as live, os.scandir(live):
+                        return Readable.YES, ""
+                except FileNotFoundError:
+                    return Readable.YES, ""
+        except (FileNotFoundError, NotADirectoryError):
+            return Readable.MISSING, ""
+        except OSError as error:
+            return Readable.UNREADABLE, kind_of(error)
+
+    @staticmethod
+    def unreadable(view: View, conversation: int, place: Place, error: OSError) -> tuple[Copy, int]:
+        """A copy of which nothing could be learned: neither source nor target, and never "absent"."""
+        fault = f"{kind_of(error)}: {reason_of(error)}"
+
+        def blank(names: tuple[str, ...]) -> UnitCopy:
+            return UnitCopy(tuple(FileCopy(n) for n in names), Grade.UNREADABLE, fault=fault)
+
+        partition = Partition.ARCHIVED if place.archived else Partition.LIVE
+        stream, metadata = blank(STREAM_FILES), blank(METADATA_FILES)
+        return Copy(view.root, conversation, place.name, partition, -1, stream, metadata), 0
+
+    def with_extra_digests(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Fill in digests of unmanaged files that the silo and a worktree both have with different stamps."""
+        silo = next(s for s in snapshots if s.root.is_silo)
+        durable = {c: {e.path: e for copy in copies for e in copy.extras} for c, copies in silo.copies.items()}
+        if not any(durable.values()):
+            return list(snapshots)
+        wanted: set[tuple[int, str]] = set()
+        for snapshot in snapshots:
+            for conversation, copies in snapshot.copies.items():
+                for extra in (e for copy in copies for e in copy.extras):
+                    other = durable.get(conversation, {}).get(extra.path)
+                    if other and other.stamp.mtime_ns < extra.stamp.mtime_ns and not snapshot.root.is_silo:
+                        wanted.add((conversation, extra.path))
+        return [_digested(s, wanted) for s in snapshots] if wanted else list(snapshots)
+
+
+def _digested(snapshot: Snapshot, wanted: set[tuple[int, str]]) -> Snapshot:
+    def one(copy: Copy, extra: Extra) -> Extra:
+        if (copy.conversation, extra.path) not in wanted:
+            return extra
+        try:
+            return extra._replace(digest=digest_of_extra(copy, extra))
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return extra
+
+    copies = {
+        c: tuple(replace(copy, extras=tuple(one(copy, e) for e in copy.extras)) for copy in group)
+        for c, group in snapshot.copies.items()
+    }
+    return replace(snapshot, copies=copies)
+
+
+def _stream_in(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
+    return stream_contains((outer.get(BASE_CONFIG), outer[EVENTS]), (inner.get(BASE_CONFIG), inner[EVENTS]))
+
+
+def _metadata_in(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
+    return metadata_contains(outer[METADATA], inner[METADATA])
+
+
+def _somewhere(site: Site, conversation: int, file: str, digest: bytes) -> bool:
+    """Some root holds these bytes under this file name now: read, not remembered."""
+    for view in site.views():
+        for place in view.listing.places(conversation):
+            try:
+                where = fs.opened_partition(view.root.path, archived=place.archived)
+                with where as part, fs.opened_dir(place.name, dir_fd=part) as fd:
+                    raw, _ = fs.read_file(file, fd)
+            except (OSError, fs.ChangedError, fs.OddFileError):
+                continue
+            if content_digest(raw) == digest:
+                return True
+    return False

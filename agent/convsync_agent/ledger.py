@@ -1,0 +1,136 @@
+"""Attention, records and the log, gathered during a cycle and committed in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convsync_agent.apply import Done
+from convsync_agent.plan import Import, Keep, Rename, target_of, unit_of
+from convsync_agent.state import Attention, State
+
+if TYPE_CHECKING:
+    from convsync_agent.engine import Outcome
+    from convsync_agent.site import Site
+
+Key = tuple[str, str, int, str]
+
+
+class Ledger:
+    """What a person may have to look at, in memory and in `state.db` alike."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.entries: dict[Key, Attention] = {key_of(e): e for e in state.attention()}
+        self._records: list[tuple[str, str, int, bytes]] = []
+        self._dropped: list[tuple[str, str, int]] = []
+        self.version = 0  # moves whenever `entries` does
+
+    def put_record(self, workspace: str, root: str, conversation: int, raw: bytes) -> None:
+        self._records.append((workspace, root, conversation, raw))
+
+    def drop_record(self, workspace: str, root: str, conversation: int) -> None:
+        self._dropped.append((workspace, root, conversation))
+
+    def put_pending(self, workspace: str, conversation: int, target: str, work: str) -> None:
+        """Durable before the first rename it speaks of."""
+        with self._state.transaction():
+            self._state.put_pending(workspace, conversation, target, work)
+
+    def drop_pending(self, workspace: str, conversation: int, target: str) -> None:
+        with self._state.transaction():
+            self._state.drop_pending(workspace, conversation, target)
+
+    def open_conversations(self, workspace: str) -> set[int]:
+        """Conversations with an entry that ends when the picture does: each full scan looks at them again."""
+        return {
+            e.conversation
+            for e in self.entries.values()
+            if e.workspace == workspace and e.conversation and not e.lasting
+        }
+
+    def write(self, site: Site, outcome: Outcome, now_ms: int) -> None:
+        """One transaction for a cycle; none at all when nothing changed (an idle agent writes nothing)."""
+        new, gone = self._changes(site, outcome, now_ms)
+        rows = [_log_row(site.id, r, now_ms) for r in outcome.done]
+        if not (new or gone or rows or self._records or self._dropped):
+            return
+        with self._state.transaction():
+            self._state.drop_records(self._dropped)
+            self._state.put_records(self._records)
+            for entry in new:
+                self._state.put_attention(entry)
+            for key in gone:
+                self._state.drop_attention(*key)
+            self._state.log(rows)
+            if rows:
+                self._state.trim_log()
+        self._records.clear()
+        self._dropped.clear()
+        for entry in new:
+            self.entries[key_of(entry)] = entry
+        for key in gone:
+            self.entries.pop(key, None)
+        self.version += bool(new or gone)
+
+    def _changes(self, site: Site, outcome: Outcome, now_ms: int) -> tuple[list[Attention], list[Key]]:
+        found: dict[Key, Attention] = {}
+        for p in outcome.problems:
+            entry = Attention(
+                p.kind, site.id, p.conversation or 0, p.root.path if p.root else "", now_ms, p.detail, p.lasting
+            )
+            found.setdefault(key_of(entry), entry)
+        for key in list(found):
+            old = self.entries.get(key)
+            if old is not None:
+                found[key] = found[key]._replace(since_ms=old.since_ms)
+        new = [e for k, e in found.items() if self.entries.get(k) != e]
+        waiting = {d.conversation for d in outcome.deferred}
+        gone = [
+            k
+            for k, e in self.entries.items()
+            if e.workspace == site.id
+            and not e.lasting
+            and k not in found
+            and (e.conversation in outcome.looked or not e.conversation)
+            and e.conversation not in waiting
+            and e.kind != "deaf"
+        ]
+        return new, gone
+
+    def close(self, kind: str, workspace: str, conversation: int) -> int:
+        """A person acknowledged it: drop every entry of this kind. Returns how many."""
+        keys = [
+            k
+            for k, e in self.entries.items()
+            if (e.kind, e.workspace, e.conversation) == (kind, workspace, conversation)
+        ]
+        with self._state.transaction():
+            for key in keys:
+                self._state.drop_attention(*key)
+        for key in keys:
+            del self.entries[key]
+        self.version += bool(keys)
+        return len(keys)
+
+
+def key_of(entry: Attention) -> Key:
+    return (entry.kind, entry.workspace, entry.conversation, entry.root)
+
+
+def _log_row(workspace: str, done: Done, now_ms: int) -> tuple[int, str, str, int, str, str, str, int]:
+    action = done.action
+    source = action.stream.root if isinstance(action, Import) else None
+    if not isinstance(action, Import | Rename):
+        source = action.source.root
+    size = 0 if isinstance(action, Keep | Rename) else action.size
+    name = type(action).__name__.lower()
+    return (
+        now_ms,
+        name,
+        workspace,
+        action.conversation,
+        str(unit_of(action)),
+        source.path if source else "",
+        target_of(action).path,
+        size,
+    )

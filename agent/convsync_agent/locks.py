@@ -1,0 +1,244 @@
+"""JP's conversation lock, obeyed to the letter (contract 7), and the lock of the single agent.
+
+JP is never in our way and we are never in JP's (R7): always non-blocking, held for milliseconds,
+released by unlinking the file while it is still held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from convsync_agent.errors import Refused
+from convsync_agent.fs import LOCKS, opened_dir
+from convsync_agent.names import lock_name
+
+SESSION = "convsync"
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_PROC_LOCKS = "/proc/locks"
+
+
+class BusyError(Exception):
+    """Another process holds the lock, or took it away from under us. Never waited for: deferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lock file says of its holder (diagnostic only, contract 7.1)."""
+
+    pid: int | None
+    session: str | None
+    acquired_at: str | None
+
+
+class HeldLock:
+    """One conversation's lock while we hold it."""
+
+    def __init__(self, paths: list[tuple[str, int]]) -> None:
+        self._paths = paths
+
+    def still_ours(self) -> bool:
+        """The name still leads to the inode we hold: ask before each destructive step (contract 7.7, 4)."""
+        return all(_same_inode(path, fd) for path, fd in self._paths)
+
+    def require(self) -> None:
+        if not self.still_ours():
+            raise BusyError
+
+
+@contextmanager
+def conversation_lock(silo: str, conversation: int, stores: Iterable[str] = ()) -> Iterator[HeldLock]:
+    """Hold JP's lock on one conversation. Raises BusyError at once, OSError where locks cannot work.
+
+    `stores` are the `.jp` directories of the worktrees concerned: a stray lock file there is what the
+    JP of that checkout uses while the silo's is absent (contract 7.1), so it is taken too, not created.
+    """
+    name = lock_name(conversation)
+    _ensure_locks(silo)
+    held: list[tuple[str, int]] = []
+    try:
+        path = os.path.join(silo, LOCKS, name)
+        held.append((path, _take(path, create=True)))
+        _describe(held[0][1])
+        for store in stores:
+            stray = os.path.join(store, LOCKS, name)
+            if os.path.lexists(stray):
+                held.append((stray, _take(stray, create=False)))
+        yield HeldLock(held)
+    finally:
+        _release(held)
+
+
+def _ensure_locks(silo: str) -> None:
+    """`locks/` is made on demand, as JP does, but never a silo that is gone."""
+    with opened_dir(silo) as fd, contextlib.suppress(FileExistsError):
+        os.mkdir(LOCKS, dir_fd=fd)
+
+
+def _take(path: str, *, create: bool) -> int:
+    fd = os.open(path, _OPEN | (os.O_CREAT if create else 0), 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _same_inode(path, fd):
+            raise BusyError
+    except OSError as error:
+        os.close(fd)
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            raise BusyError from None
+        raise
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _same_inode(path: str, fd: int) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    ours = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _describe(fd: int) -> None:
+    """Write who holds it, in JP's form: shown in JP's contention message (contract 7.1)."""
+    now = datetime.now(UTC).isoformat()
+    text = json.dumps({"pid": os.getpid(), "session": SESSION, "acquired_at": now}, separators=(",", ":"))
+    with contextlib.suppress(OSError):  # diagnostic only: a full disk must not cost us the lock
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
+
+
+def _release(held: list[tuple[str, int]]) -> None:
+    """Unlink the silo's file while holding it, then close.
+
+    RACE: a JP that opened the name before the unlink and locks after the close holds a nameless file.
+    Microseconds; JP's own release has the same window (contract 7.7, 9). Stray worktree files stay:
+    they are not ours to remove.
+    """
+    for index, (path, fd) in enumerate(held):
+        if index == 0 and _same_inode(path, fd):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        os.close(fd)
+
+
+def holder_of(path: str) -> Holder | None:
+    """Who a lock file names. None where there is no file; broken JSON gives a Holder of Nones."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(4096)
+    except OSError:
+        return None
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        return Holder(None, None, None)
+    if not isinstance(said, dict):
+        return Holder(None, None, None)
+    pid, session, at = said.get("pid"), said.get("session"), said.get("acquired_at")
+    return Holder(pid if isinstance(pid, int) else None, str(session) if session else None, str(at) if at else None)
+
+
+def flocked_inodes() -> frozenset[int] | None:
+    """Inodes under an exclusive flock, from /proc/locks, which disturbs nobody. None where there is none."""
+    try:
+        with open(_PROC_LOCKS, encoding="ascii", errors="replace") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return None
+    return frozenset(int(r[5].rsplit(":", 1)[1]) for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[3] == "WRITE")
+
+
+def busy_conversations(silo: str, conversations: Iterable[int]) -> frozenset[int]:
+    """Which of these JP (or anybody but us) holds now. Where it cannot be seen without probing: none."""
+    wanted = {lock_name(c): c for c in conversations}
+    there = {}
+    with contextlib.suppress(OSError), os.scandir(os.path.join(silo, LOCKS)) as entries:
+        there = {e.inode(): wanted[e.name] for e in entries if e.name in wanted}
+    if not there:
+        return frozenset()
+    inodes = flocked_inodes() or frozenset()
+    return frozenset(c for inode, c in there.items() if inode in inodes)
+
+
+def all_busy(silo: str) -> frozenset[str]:
+    """Names of the lock files of a silo that somebody holds."""
+    inodes = flocked_inodes() or frozenset()
+    try:
+        with os.scandir(os.path.join(silo, LOCKS)) as entries:
+            return frozenset(e.name for e in entries if e.inode() in inodes)
+    except OSError:
+        return frozenset()
+
+
+def remove_own_leftovers(silo: str) -> int:
+    """Remove lock files that a crash of ours left: free, and with our session name in them."""
+    removed = 0
+    try:
+        names = [n for n in os.listdir(os.path.join(silo, LOCKS)) if n.startswith("jp-c") and n.endswith(".lock")]
+    except OSError:
+        return 0
+    for name in names:
+        path = os.path.join(silo, LOCKS, name)
+        said = holder_of(path)
+        if said is None or said.session != SESSION:
+            continue
+        with contextlib.suppress(BusyError, OSError):
+            fd = _take(path, create=False)
+            _release([(path, fd)])
+            removed += 1
+    return removed
+
+
+@contextmanager
+def single_agent(path: str) -> Iterator[None]:
+    """One agent per user. Raises Refused naming the pid of the other one."""
+    import portalocker  # noqa: PLC0415  # 58 ms, and only the agent needs it
+
+    lock = portalocker.Lock(
+        path, mode="a+", timeout=0, flags=portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+    )
+    try:
+        file = lock.acquire()
+    except portalocker.exceptions.LockException:
+        said = holder_of(path)
+        who = f"pid {said.pid}" if said and said.pid else "another process"
+        raise Refused(f"an agent is already running ({who})", hint="convsync status", code="already-running") from None
+    try:
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"pid": os.getpid(), "session": SESSION, "acquired_at": datetime.now(UTC).isoformat()}))
+        file.flush()
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+        lock.release()
+
+
+def agent_running(path: str) -> bool:
+    """Whether some process holds the agent's lock, asked without disturbing a starting one for long."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        inodes = flocked_inodes()
+        if inodes is not None:
+            return os.fstat(fd).st_ino in inodes
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+    finally:
+        os.close(fd)

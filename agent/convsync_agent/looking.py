@@ -1,0 +1,36 @@
+"""The disk as `status` sees it without an agent: listings and stats, no content, nothing written."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from convsync_agent import scan
+from convsync_agent.ledger import Ledger
+from convsync_agent.publish import describe_site
+from convsync_agent.site import Site, load_sites
+from convsync_agent.state import State
+
+
+def look_at_disk(opened: State, ledger: Ledger) -> tuple[list[dict[str, Any]], bool]:
+    """The workspaces of `status --json`, and whether anything differs from the record."""
+    sites = load_sites(opened, time.time_ns() // 1_000_000)
+    pending = False
+    found = []
+    for key in sorted(sites):
+        site = sites[key]
+        explained = {e.conversation for e in ledger.entries.values() if e.workspace == key}
+        pending = bool(_changed(site) - explained) or pending
+        found.append(describe_site(site, ledger, set()))
+    return found, pending
+
+
+def _changed(site: Site) -> set[int]:
+    dirty: set[int] = set()
+    for view in site.views():
+        try:
+            view.listing = scan.list_root(view.root.path)
+            dirty.update(scan.sweep(view, view.listing, strict=False))
+        except OSError:
+            dirty.update(view.records)
+    return dirty

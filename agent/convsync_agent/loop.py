@@ -1,0 +1,387 @@
+"""The agent: startup, loop, shutdown. One thread decides and writes; the watcher's only bring hints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from convsync_agent import __version__, locks, logs, publish, state
+from convsync_agent.agenda import Agenda
+from convsync_agent.dirs import ensure_private
+from convsync_agent.engine import Engine, Outcome
+from convsync_agent.health import Health
+from convsync_agent.hints import Change, Hint, Watcher
+from convsync_agent.mounts import needs_polling
+from convsync_agent.names import parse_dirname
+from convsync_agent.recover import recover
+from convsync_agent.scan import View
+from convsync_agent.settings import Settings
+from convsync_agent.site import Site, TreeState, resolve
+from convsync_agent.watch import choose_watcher
+
+LOCK = "agent.lock"
+BATCH = 256
+DRAIN_SECONDS = 5.0
+PUBLISH_SECONDS = 0.25
+SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
+
+log = logs.get("agent")
+
+
+class Agent:
+    """Everything the background process owns. `run` returns when a signal asked it to stop."""
+
+    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
+        self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
+        self.settings = settings
+        self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
+        self.stopping = False
+        self.started_ms = time.time_ns() // 1_000_000
+        self.agenda = Agenda()
+        self.pokes: set[str] = set()
+        self.last_error: dict[str, Any] | None = None
+        self._published: dict[str, Any] = {}
+        self._published_at = 0.0
+        self.engine: Engine
+        self.watcher: Watcher
+        self.poller: Watcher | None = None
+        self.health: Health
+
+    # -- life cycle -------------------------------------------------------------
+
+    def run(self) -> None:
+        """Startup, loop, shutdown. Raises Refused when another agent runs, StorageProblem without a state."""
+        for path in (self.state_dir, self.data_dir, self.runtime_dir, self._signals()):
+            ensure_private(path)
+        with locks.single_agent(os.path.join(self.state_dir, LOCK)), self._signal_handlers():
+            sys.setswitchinterval(SWITCH_INTERVAL)
+            try:
+                self._start()
+                while not self.stopping:
+                    self._turn()
+                self._drain()
+            finally:
+                self._stop()
+
+    def _start(self) -> None:
+        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings)
+        self.watcher = choose_watcher(self.hints.put)
+        self.health = Health(self.watcher, self.runtime_dir)
+        self.watcher.watch_signals(self._signals())
+        recovered = recover(self.engine)
+        for site in self.engine.sites.values():
+            self._arm_site(site)
+        self._rescan_all("start")
+        self._work(everything=True)
+        log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
+        self._publish(force=True)
+
+    def _drain(self) -> None:
+        """Finish what is already dirty, for a few seconds at most."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        self._sort_hints()
+        while self.agenda.ready() and time.monotonic() < deadline:
+            self._work()
+            self._sort_hints()
+
+    def _stop(self) -> None:
+        if hasattr(self, "watcher"):
+            self.watcher.close()
+        if self.poller is not None:
+            self.poller.close()
+        if hasattr(self, "engine"):
+            self.engine.settle_waiting(self.engine.sites)
+            with contextlib.suppress(Exception):
+                self.engine.state.checkpoint()
+            self.engine.state.close()
+        publish.remove(self.state_dir)
+        log.info("stopped")
+
+    @contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop; a second one ends at once. The old handlers come back."""
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if self.stopping:
+                raise SystemExit(128 + number)
+            self.stopping = True
+            self.hints.put(None)
+
+        wanted = {
+            signal.SIGTERM: stop,
+            signal.SIGINT: stop,
+            signal.SIGHUP: lambda *_: self.hints.put(Hint(Change.SIGNAL, file="reload")),
+        }
+        if hasattr(signal, "SIGIO"):
+            wanted[signal.SIGIO] = signal.SIG_IGN  # type: ignore[assignment]  # a lease we probe with must never kill us
+        old = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    # -- one turn ---------------------------------------------------------------
+
+    def _turn(self) -> None:
+        timeout = max(0.0, min(self.agenda.wait(), self.health.wait(), self._publish_wait()))
+        try:
+            first = self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait()
+            self._sort(first)
+        except queue.Empty:
+            pass
+        self._sort_hints()
+        self._work()
+        self._housekeeping()
+        self._publish()
+
+    def _sort_hints(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._sort(self.hints.get_nowait())
+
+    def _sort(self, hint: Hint | None) -> None:
+        """Turn a hint into places to look at. The disk decides what it meant (R6)."""
+        if hint is None:
+            return
+        if hint.change is Change.SIGNAL:
+            self._on_signal(hint.file)
+        elif hint.change is Change.LOST:
+            self.health.lost()
+            self.agenda.rescan_all("overflow")
+        elif hint.change in (Change.ROOT, Change.DEAF):
+            self._on_root(hint)
+        elif hint.change is Change.LOCKS:
+            conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
+            for site in self._sites_of(hint.root):
+                if conversation in self.agenda.waiting(site.id):
+                    self.agenda.add(site.id, conversation or 0, 0.0)
+        else:
+            self._on_content(hint)
+
+    def _on_content(self, hint: Hint) -> None:
+        conversation = parse_dirname(hint.conversation_dir)
+        for site in self._sites_of(hint.root):
+            view = self._view(site, hint.root)
+            if conversation is None or view is None:
+                if hint.change is Change.LISTING:
+                    self.agenda.relist(hint.root)
+                continue
+            key = (hint.root, conversation, hint.file)
+            if hint.change is Change.WRITTEN:
+                self.engine.closed.add(key)
+            elif hint.change is Change.TOUCHED:
+                self.engine.closed.discard(key)
+            self.agenda.hint(site.id, conversation, hint)
+            tree = site.trees.get(hint.root)
+            if tree is not None:
+                tree.last_change_ms = time.time_ns() // 1_000_000
+
+    def _on_root(self, hint: Hint) -> None:
+        if hint.change is Change.DEAF:
+            self.health.deaf(hint.root, hint.detail)
+        if hint.root:
+            self.agenda.rearm(hint.root)
+        else:
+            self.agenda.rescan_all("roots")
+
+    def _on_signal(self, name: str) -> None:
+        if name.startswith(publish.POKE):
+            self.pokes.add(name)
+        elif name == publish.RELOAD:
+            self._remove_signal(name)
+            self.agenda.reload = True
+        self.health.seen(name)
+
+    # -- work -------------------------------------------------------------------
+
+    def _work(self, *, everything: bool = False) -> None:
+        """Do what is due, in batches, newest hints in between: a burst never blocks a single edit for long."""
+        if self.agenda.reload:
+            self._reload()
+        for root in self.agenda.take_rearm():
+            self._rearm(root)
+        reason = self.agenda.take_rescan()
+        if reason:
+            self._arm_all()
+            self._rescan_all(reason)
+        for root in self.agenda.take_relist():
+            for site in self._sites_of(root):
+                view = self._view(site, root)
+                if view is not None:
+                    self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
+        while True:
+            batch = self.agenda.take(BATCH)
+            if batch is None:
+                return
+            workspace, conversations = batch
+            if workspace in self.engine.sites:
+                found = self.engine.sites[workspace]
+                self._relocate(found, conversations)
+                self._report(found, self.engine.cycle(found, conversations))
+            if not everything and not self.agenda.ready():
+                return
+            self._sort_hints()
+
+    def _relocate(self, site: Site, conversations: set[int]) -> None:
+        for view in site.views():
+            for conversation in conversations:
+                names = self.agenda.names(view.root.path, conversation)
+                if names and not self.engine.relocate(view, conversation, names):
+                    self.agenda.add_all(site.id, self.engine.rescan(site, [view]) - conversations)
+        self.agenda.forget_names(conversations)
+
+    def _report(self, site: Site, outcome: Outcome) -> None:
+        """Plan the next looks and say in one line what was done."""
+        self.agenda.settle(site.id, outcome)
+        if outcome.failed:
+            self.last_error = {"code": outcome.failed[0].problem.kind, "at": time.time_ns() // 1_000_000}
+        if outcome.results:
+            log.info(
+                "cycle",
+                workspace=site.id,
+                done=len(outcome.done),
+                written=outcome.written,
+                deferred=len(outcome.deferred),
+                failed=len(outcome.failed),
+                conversations=[f"jp-c{c}" for c in sorted({r.action.conversation for r in outcome.results})[:8]],
+            )
+
+    def _housekeeping(self) -> None:
+        if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
+            self.engine.settle_waiting(self.engine.sites)
+        due = self.health.due()
+        if due.dead:
+            log.warning("watcher replaced", reason=due.dead)
+            self._replace_watcher()
+        elif due.rescan:
+            if any(resolve(s, time.time_ns() // 1_000_000) for s in self.engine.sites.values()):
+                self._arm_all()
+            self._rescan_all("net")
+
+    def _rescan_all(self, reason: str) -> None:
+        before = time.process_time()
+        for site in self.engine.sites.values():
+            self.agenda.add_all(site.id, self.engine.rescan(site))
+            if site.silo_identity is None:
+                self._report(site, self.engine.cycle(site, ()))
+        self.health.scanned(time.process_time() - before)
+        if reason != "net":
+            log.info("rescan", reason=reason, due=self.agenda.size)
+
+    # -- watching ---------------------------------------------------------------
+
+    def _arm_all(self) -> None:
+        for site in self.engine.sites.values():
+            self._arm_site(site)
+
+    def _arm_site(self, site: Site) -> None:
+        self._arm(site.silo.root.path, silo=True)
+        for store, tree in site.trees.items():
+            if tree.state is TreeState.PAUSED:
+                self.watcher.disarm(store)
+            else:
+                self._arm(store, silo=False)
+
+    def _arm(self, root: str, *, silo: bool) -> None:
+        result = self.watcher.arm(root, silo=silo)
+        self.health.armed(root, result.failed)
+        if result.failed or needs_polling(root):
+            self._poll(root, silo=silo)
+
+    def _poll(self, root: str, *, silo: bool) -> None:
+        """Out of watches, or a file system that tells us nothing: look at that root in turns instead."""
+        if self.poller is None:
+            self.poller = choose_watcher(self.hints.put, prefer="polling")
+        self.poller.arm(root, silo=silo)
+
+    def _rearm(self, root: str) -> None:
+        now = time.time_ns() // 1_000_000
+        for site in self._sites_of(root):
+            resolve(site, now)
+            silo = site.silo.root.path == root
+            self._arm(root, silo=silo)
+            view = self._view(site, root)
+            if view is not None:
+                self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
+            self._report(site, self.engine.cycle(site, ()))
+
+    def _replace_watcher(self) -> None:
+        self.watcher.close()
+        self.watcher = choose_watcher(self.hints.put)
+        self.health.replaced(self.watcher)
+        self.watcher.watch_signals(self._signals())
+        self.agenda.rescan_all("watcher replaced")
+
+    def _reload(self) -> None:
+        """The registry changed: take the sites anew, keep what is still the same."""
+        self.agenda.reload = False
+        old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
+        fresh = Engine(self.engine.state, self.data_dir, self.settings)
+        fresh.waiting, fresh.staged_in = self.engine.waiting, self.engine.staged_in
+        self.engine = fresh
+        for root in old - {r for s in fresh.sites.values() for r in (s.silo.root.path, *s.trees)}:
+            self.watcher.disarm(root)
+        self.agenda.rescan_all("registry")
+
+    def _sites_of(self, root: str) -> list[Site]:
+        return [s for s in self.engine.sites.values() if s.silo.root.path == root or root in s.trees]
+
+    @staticmethod
+    def _view(site: Site, root: str) -> View | None:
+        if site.silo.root.path == root:
+            return site.silo
+        tree = site.trees.get(root)
+        return tree.view if tree is not None and tree.state is TreeState.WATCHING else None
+
+    # -- saying so --------------------------------------------------------------
+
+    def _signals(self) -> str:
+        return os.path.join(self.runtime_dir, publish.SIGNALS)
+
+    def _remove_signal(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._signals(), name))
+
+    def _publish_wait(self) -> float:
+        return 0.0 if self.pokes else PUBLISH_SECONDS if self._stale() else 3600.0
+
+    def _stale(self) -> bool:
+        return self.agenda.touched
+
+    def _publish(self, *, force: bool = False) -> None:
+        """Write `runtime.json` when asked, or when something changed and a moment has passed."""
+        if self.pokes and self.agenda.ready():
+            return  # what came before the question is answered first
+        recent = time.monotonic() - self._published_at < PUBLISH_SECONDS
+        if not (force or self.pokes or (self._stale() and not recent)):
+            return
+        document = {
+            "schema": 1,
+            "agent": publish.header(self.started_ms, self._watches(), self.agenda.size, self.last_error),
+            "workspaces": publish.describe(self.engine, self.agenda.deferred),
+            "deaf": self.health.deaf_roots(),
+            "seen": sorted(self.pokes),
+        }
+        self.agenda.touched = False
+        self._published_at = time.monotonic()
+        if document != self._published:
+            try:
+                publish.write(self.state_dir, document)
+                self._published = document
+            except OSError as error:
+                log.warning("cannot publish", code=error.errno)
+        for name in self.pokes:
+            self._remove_signal(name)
+        self.pokes = set()
+
+    def _watches(self) -> int:
+        return self.watcher.watches + (self.poller.watches if self.poller else 0)

@@ -1,0 +1,216 @@
+"""One conversation in one root -> a `Copy`: stamps, digests and grades. Reads only what no stamp vouches for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from convsync_agent import fs
+from convsync_agent.content import check_base_config, check_events, check_metadata
+from convsync_agent.digest import content_digest
+from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.model import (
+    BASE_CONFIG,
+    EVENTS,
+    METADATA,
+    METADATA_FILES,
+    STREAM_FILES,
+    Copy,
+    Extra,
+    FileCopy,
+    Grade,
+    Partition,
+    Root,
+    Stamp,
+    UnitCopy,
+)
+from convsync_agent.records import FINE_GRANULE_NS, Record
+from convsync_agent.scan import Place
+
+DRAFT = "QUERY_MESSAGE.md"
+MAX_DEPTH = 8
+CACHE_FILES = 4096
+MEMORY_LIMIT = 64 << 20
+
+
+@dataclass(slots=True)
+class Contents:
+    """Bytes read in this cycle, by digest, so that staging need not read again. Bounded."""
+
+    limit: int = MEMORY_LIMIT
+    _size: int = 0
+    _raw: dict[bytes, bytes] = field(default_factory=dict)
+
+    def put(self, digest: bytes, raw: bytes) -> None:
+        if digest not in self._raw and self._size + len(raw) <= self.limit:
+            self._raw[digest] = raw
+            self._size += len(raw)
+
+    def get(self, digest: bytes | None) -> bytes | None:
+        return self._raw.get(digest) if digest is not None else None
+
+    def clear(self) -> None:
+        self._raw.clear()
+        self._size = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    stamp: Stamp
+    digest: bytes
+    fault: str
+    packed: bool
+
+
+@dataclass(slots=True)
+class Eye:
+    """Looks at copies. `closed(root path, conversation, file)` says that a write was seen to end."""
+
+    now: Callable[[], int]
+    age: Callable[[tuple[str, int, str], tuple[Stamp | None, ...], int], int]
+    closed: Callable[[str, int, str], bool]
+    contents: Contents = field(default_factory=Contents)
+    settling: bool = False  # looking back at what this cycle itself read and wrote: equal stamps are enough
+    _facts: OrderedDict[tuple[str, int, str], _Fact] = field(default_factory=OrderedDict)
+
+    def look(self, root: Root, conversation: int, place: Place, record: Record | None) -> tuple[Copy, int]:
+        """The copy, and the mtime of its directory. FileNotFoundError when it went, OSError when unreadable."""
+        with (
+            fs.opened_partition(root.path, archived=place.archived) as part,
+            fs.opened_dir(place.name, dir_fd=part) as fd,
+        ):
+            found = os.fstat(fd)
+            stream = self._unit((root, conversation), STREAM_FILES, fd, record, found.st_ctime_ns)
+            metadata = self._unit((root, conversation), METADATA_FILES, fd, record, found.st_ctime_ns)
+            extras = tuple(sorted(list_extras(fd)))
+        copy = Copy(
+            root=root,
+            conversation=conversation,
+            name=place.name,
+            partition=Partition.ARCHIVED if place.archived else Partition.LIVE,
+            inode=found.st_ino,
+            stream=stream,
+            metadata=metadata,
+            extras=extras,
+        )
+        return copy, found.st_mtime_ns
+
+    def _unit(
+        self, where: tuple[Root, int], names: tuple[str, ...], fd: int, record: Record | None, dir_ctime: int
+    ) -> UnitCopy:
+        root, conversation = where
+        try:
+            stamps = {n: fs.stat_file(n, fd) for n in names}
+        except fs.OddFileError as odd:
+            return UnitCopy(tuple(FileCopy(n) for n in names), Grade.ODD, fault=f"held: {odd} instead of a file")
+        except OSError as error:
+            return UnitCopy(tuple(FileCopy(n) for n in names), Grade.UNREADABLE, fault=_said(error))
+        age = self._age(where, names, stamps, dir_ctime)
+        closed = all(s is None or self.closed(root.path, conversation, n) or self._old(s) for n, s in stamps.items())
+        files, grade, fault = [], Grade.VALID, ""
+        for name, stamp in stamps.items():
+            if stamp is None:
+                files.append(FileCopy(name))
+                continue
+            packed = name == EVENTS and stamps[BASE_CONFIG] is None
+            try:
+                fact = self._fact((root.path, conversation, name), fd, stamp, packed, record)
+            except fs.ChangedError:
+                return UnitCopy(
+                    tuple(FileCopy(n, s) for n, s in stamps.items()), Grade.INVALID, 0, fault="being written"
+                )
+            except fs.OddFileError as odd:
+                return UnitCopy(tuple(FileCopy(n) for n in names), Grade.ODD, fault=f"held: {odd} instead of a file")
+            except OSError as error:
+                files.append(FileCopy(name, stamp))
+                grade, fault = Grade.UNREADABLE, _said(error)
+                continue
+            files.append(FileCopy(name, stamp, fact.digest))
+            if fact.fault and grade is Grade.VALID:
+                grade, fault = Grade.INVALID, fact.fault
+        required = EVENTS if names is STREAM_FILES else METADATA
+        if stamps[required] is None and grade is Grade.VALID:
+            grade, fault = Grade.INCOMPLETE, f"no {required}"
+        return UnitCopy(tuple(files), grade, age, closed, fault)
+
+    def _age(self, where: tuple[Root, int], names: tuple[str, ...], stamps: dict[str, Stamp | None], ctime: int) -> int:
+        """How long the unit is known to be unchanged. A lacking file counts from the directory's change."""
+        there = [s.ctime_ns for s in stamps.values() if s]
+        latest = max([*there, ctime] if len(there) < len(stamps) and names[-1] not in _present(stamps) else there)
+        return self.age((where[0].path, where[1], names[-1]), tuple(stamps.values()), latest)
+
+    def trust(self, copy: Copy, name: str, stamp: Stamp, digest: bytes, *, packed: bool) -> None:
+        """What we placed ourselves was valid at its source: it need not be read back to be known."""
+        self._facts[copy.root.path, copy.conversation, name] = _Fact(stamp, digest, "", packed)
+
+    def _old(self, stamp: Stamp) -> bool:
+        return self.now() - stamp.ctime_ns >= 200_000_000
+
+    def _fact(
+        self,
+        key: tuple[str, int, str],
+        fd: int,
+        stamp: Stamp,
+        packed: bool,  # noqa: FBT001
+        record: Record | None,
+    ) -> _Fact:
+        known = record.known(key[2], stamp) if record and record.sound else None
+        if known is not None and packed is (record is not None and record.stamps[0] is None and key[2] == EVENTS):
+            return _Fact(stamp, known, "", packed)
+        cached = self._facts.get(key)
+        old = self.settling or self.now() - stamp.ctime_ns > FINE_GRANULE_NS
+        if cached and old and cached.stamp == stamp and cached.packed is packed:
+            return cached
+        raw, at = fs.read_file(key[2], fd)
+        if at != stamp:
+            raise fs.ChangedError
+        digest = content_digest(raw)
+        self.contents.put(digest, raw)
+        if cached and cached.digest == digest and cached.packed is packed:
+            fact = _Fact(stamp, digest, cached.fault, packed)
+        else:
+            fact = _Fact(stamp, digest, _check(key[2], raw, packed=packed), packed)
+        self._facts[key] = fact
+        self._facts.move_to_end(key)
+        if len(self._facts) > CACHE_FILES:
+            self._facts.popitem(last=False)
+        return fact
+
+
+def _present(stamps: dict[str, Stamp | None]) -> set[str]:
+    return {n for n, s in stamps.items() if s}
+
+
+def _said(error: OSError) -> str:
+    return f"{kind_of(error)}: {reason_of(error)}"
+
+
+def _check(name: str, raw: bytes, *, packed: bool) -> str:
+    if name == EVENTS:
+        return check_events(raw, packed=packed)
+    return check_metadata(raw) if name == METADATA else check_base_config(raw)
+
+
+def list_extras(fd: int, prefix: str = "", depth: int = 0) -> list[Extra]:
+    """Every unmanaged regular file below one conversation's directory that may travel to the silo.
+
+    Never the draft, dot names, `*.tmp`, a nested `conversations/`, or anything behind a symlink (design 3).
+    """
+    found: list[Extra] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or name.endswith(".tmp") or name == DRAFT:
+                continue
+            if not prefix and name in (BASE_CONFIG, EVENTS, METADATA):
+                continue
+            at = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(at.st_mode):
+                found.append(Extra(prefix + name, fs.stamp_of(at)))
+            elif stat.S_ISDIR(at.st_mode) and name != fs.CONVERSATIONS and depth < MAX_DEPTH:
+                with fs.opened_dir(name, dir_fd=fd) as sub:
+                    found.extend(list_extras(sub, f"{prefix}{name}/", depth + 1))
+    return found

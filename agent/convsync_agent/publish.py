@@ -1,0 +1,136 @@
+"""`runtime.json`: what the running agent says of itself. Ids, counts, times and paths of roots only (R9).
+
+Written by the agent when something changed, never when idle. `status` asks for a fresh one by dropping
+a file into the signal directory; the answer names it in `seen`, so a verdict is never older than the question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from convsync_agent import __version__
+from convsync_agent.site import Site, count
+from convsync_agent.state import Attention
+
+if TYPE_CHECKING:
+    from convsync_agent.engine import Engine
+    from convsync_agent.ledger import Ledger
+
+NAME = "runtime.json"
+SIGNALS = "signals"
+RELOAD, POKE = "reload", "poke-"
+DEGRADED = frozenset({"no-space"})
+ATTENTION = frozenset({"held", "conflict", "split", "lost", "denied", "io", "deaf", "future"})
+COUNTED = ("behind", "held", "conflict", "split", "deferred", "removed")
+
+
+def describe(engine: Engine, deferred: dict[str, set[int]]) -> list[dict[str, Any]]:
+    """The `workspaces` part of `status --json` (cli.md). `deferred`: conversations by workspace."""
+    return [describe_site(engine.sites[k], engine.ledger, deferred.get(k, set())) for k in sorted(engine.sites)]
+
+
+def describe_site(site: Site, ledger: Ledger, deferred: set[int]) -> dict[str, Any]:
+    """One workspace with its worktrees, their states and counts."""
+    entries = [e for e in ledger.entries.values() if e.workspace == site.id]
+    listing = site.silo.listing
+    return {
+        "id": site.id,
+        "silo": site.silo.root.path,
+        "missing": site.silo_identity is None,
+        "durable": {"live": len(listing.live), "archived": len(listing.archived)},
+        "worktrees": [
+            {
+                "path": tree.worktree.path,
+                "state": str(tree.state),
+                "since": tree.since_ms,
+                "last_change_at": tree.last_change_ms,
+                "counts": count(listing, tree.view.listing)
+                | tally(entries, store, deferred, tree.view.listing.conversations()),
+            }
+            for store, tree in sorted(site.trees.items())
+        ],
+    }
+
+
+def tally(entries: list[Attention], store: str, deferred: set[int], here: set[int]) -> dict[str, int]:
+    """How many conversations of one worktree wait for something, by attention kind."""
+    mine: dict[str, set[int]] = {k: set() for k in COUNTED}
+    for entry in entries:
+        if entry.kind in mine and (entry.root == store or entry.conversation in here):
+            mine[entry.kind].add(entry.conversation)
+    mine["deferred"] = deferred & here
+    return {k: len(mine[k]) for k in COUNTED}
+
+
+def write(directory: str, document: dict[str, Any]) -> None:
+    """Replace `runtime.json` in one step. Not fsynced: after a power failure nothing in it is true anyway."""
+    path = os.path.join(directory, NAME)
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        json.dump(document, file, separators=(",", ":"))
+    os.replace(path + ".new", path)
+
+
+def read(directory: str) -> dict[str, Any] | None:
+    """The last published document, None if there is none or it cannot be understood."""
+    try:
+        with open(os.path.join(directory, NAME), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("schema") == 1 else None
+
+
+def remove(directory: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(directory, NAME))
+
+
+def signal(runtime_dir: str, name: str) -> bool:
+    """Drop a file into the signal directory of a running agent. False where that cannot be written."""
+    path = os.path.join(runtime_dir, SIGNALS, name)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    return True
+
+
+def ask(state_dir: str, runtime_dir: str, patience: float = 0.4) -> dict[str, Any] | None:
+    """Poke the agent and wait a moment for an answer that is newer than the question. Else the last one."""
+    name = f"{POKE}{os.getpid()}-{time.time_ns()}"
+    if not signal(runtime_dir, name):
+        return read(state_dir)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = read(state_dir)
+        if found and name in found.get("seen", ()):
+            return found
+        time.sleep(0.002)
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(runtime_dir, SIGNALS, name))
+    return read(state_dir)
+
+
+def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "version": __version__,
+        "started_at": started_ms,
+        "watches": watches,
+        "queue": queue,
+        "last_error": error,
+    }
+
+
+def verdict(kinds: set[str], *, missing_silo: bool, pending: bool) -> str:
+    """The one word (cli.md): degraded, else attention, else pending, else in-sync."""
+    if missing_silo or kinds & DEGRADED:
+        return "degraded"
+    if kinds & ATTENTION:
+        return "attention"
+    return "pending" if pending else "in-sync"

@@ -1,0 +1,219 @@
+"""Base + snapshots + policy -> Plan: the one function that decides. No I/O, no clock, no logging.
+
+The rows of the design's table, in their order, and where each lives:
+
+    silo, its file system or the user data directory gone   `reconcile`
+    mass disappearance of durable copies (brake)            `safety.brake`, asked by the engine
+    two directories for one id in one root                  `_doubled`
+    live in one root, archived in another                   `_split`
+    silo copy vanished, on purpose or not; tombstones       absent here means "import"; the removal
+                                                            rows go before `_import` (docs/design.md)
+    newest copy held                                        `contest.hold_contest`
+    newest copy stale (git brought it back)                 goes into `contest` beside "held"
+    all equal bytes                                         `_unit`: no loser differs
+    silo has none, worktrees have it                        `imports.plan_import`
+    worktree has none                                       nothing: no copy, no target
+    newest ahead of the clock                               `contest`
+    silo newer or tie / a worktree newer / conflict         `_unit`
+    metadata winner has another directory name              `_unit`, for metadata
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest, report_out_of_reach, report_unfit
+from convsync_agent.imports import newest_extras, plan_import
+from convsync_agent.model import (
+    QUIET_NS,
+    SPLIT_NS,
+    UNSAVED_NS,
+    Base,
+    Copy,
+    Partition,
+    Policy,
+    Readable,
+    Root,
+    Snapshot,
+    Unit,
+)
+from convsync_agent.plan import AddExtras, Deferred, Draft, Import, Keep, Plan, Problem, Rename, Update
+
+BOTH = (Unit.STREAM, Unit.METADATA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What every row needs: the base, the policy, the time of the scan and who may be written."""
+
+    base: Base
+    policy: Policy
+    now: int
+    silo: Root
+    read_only: frozenset[Root]
+
+
+def reconcile(base: Base, snapshots: Sequence[Snapshot], policy: Policy) -> Plan:
+    """Decide for every conversation that occurs in `snapshots` (one silo, any number of worktrees)."""
+    draft = Draft()
+    for snapshot in snapshots:
+        _report_unreadable(snapshot, draft)
+    silo = next((s for s in snapshots if s.root.is_silo), None)
+    if silo is None or silo.readable is not Readable.YES:
+        return draft.finish()
+    scene = _Scene(
+        base,
+        policy,
+        max(s.taken_at for s in snapshots),
+        silo.root,
+        frozenset(s.root for s in snapshots if not s.refresh),
+    )
+    readable = [s for s in snapshots if s.readable is Readable.YES]
+    for conversation in sorted({c for s in readable for c in s.copies}):
+        _decide(scene, [s.copies.get(conversation, ()) for s in readable], draft)
+    return draft.finish()
+
+
+def _report_unreadable(snapshot: Snapshot, draft: Draft) -> None:
+    if snapshot.readable is Readable.UNREADABLE:
+        draft.problems.append(Problem(snapshot.fault or "io", None, snapshot.root, "cannot be listed"))
+    elif snapshot.readable is Readable.MISSING and snapshot.root.is_silo:
+        draft.problems.append(Problem("missing", None, snapshot.root, "the silo is not there"))
+
+
+def _decide(scene: _Scene, per_root: Iterable[tuple[Copy, ...]], draft: Draft) -> None:
+    groups = [g for g in per_root if g]
+    copies = sorted((c for g in groups for c in g), key=lambda c: c.root.order)
+    mark = len(draft.actions)
+    if not _doubled(scene, groups, draft) and not _split(scene, copies, draft):
+        _together(scene, copies, draft)
+    _keep_unsaved(scene, copies, draft, draft.actions[mark:])
+
+
+def _doubled(scene: _Scene, groups: list[tuple[Copy, ...]], draft: Draft) -> bool:
+    """JP will delete one of two directories by name (contract 3.5): both contents are kept at once."""
+    doubled = [g for g in groups if len(g) > 1]
+    for copy in (c for g in doubled for c in g):
+        for unit in BOTH:
+            _keep(scene, copy, unit, "two directories", draft)
+    for group in doubled:
+        detail = f"{len(group)} directories for one conversation"
+        draft.problems.append(Problem("held", group[0].conversation, group[0].root, detail))
+    return bool(doubled)
+
+
+def _split(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> bool:
+    """Live here and archived there: JP's own archive looks so for moments; later a person decides."""
+    if len({c.partition for c in copies}) < 2:
+        return False
+    first = copies[0]
+    waited = scene.now - scene.base.split_since.get(first.conversation, scene.now)
+    if waited < SPLIT_NS:
+        draft.deferred.append(Deferred(first.conversation, "unstable", None, SPLIT_NS - waited))
+        return True
+    for copy in copies[1:]:
+        if copy.partition is not first.partition:
+            detail = f"{first.partition} in the {first.root.kind}, {copy.partition} here"
+            draft.problems.append(Problem("split", copy.conversation, copy.root, detail))
+    return True
+
+
+def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
+    """All copies lie in one partition: the ordinary case."""
+    usable = [c for c in copies if not _partial_projection(scene, c, draft)]
+    silo = next((c for c in usable if c.root.is_silo), None)
+    if silo is None:
+        plan_import(scene.base, scene.policy, scene.silo, usable, draft)
+        return
+    for unit in BOTH:
+        contest = hold_contest(usable, unit, scene.base, scene.now, draft)
+        if contest.winner is not None:
+            _unit(scene, unit, contest, draft)
+    files = newest_extras([c for c in usable if c is not silo], silo)
+    for source in usable:
+        mine = tuple(e for c, e in files if c is source)
+        if mine:
+            draft.actions.append(AddExtras(silo.conversation, source, silo, mine))
+
+
+def _partial_projection(scene: _Scene, copy: Copy, draft: Draft) -> bool:
+    """A worktree copy without all its files is being built or taken away: neither source nor target.
+
+    Completing it would fight a removal in progress (contract 10.4, R1). The durable copy of an
+    unfinished import is different: it takes part, and a good newer copy repairs it.
+    """
+    if copy.root.is_silo or copy.whole:
+        return False
+    unit = Unit.METADATA if copy.metadata.exists else Unit.STREAM
+    if copy.unit(unit).grade not in OUT_OF_REACH:
+        report_unfit(copy, unit, scene.base, draft)
+        return True
+    report_out_of_reach(copy, unit, draft)
+    return True
+
+
+def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
+    """Bring every loser that exists, differs and may be written up to the winner."""
+    winner = contest.winner
+    assert winner is not None  # noqa: S101  # the caller checked; the type checker cannot
+    for loser in contest.losers:
+        if loser.unit(unit).digest == winner.unit(unit).digest or loser.root in scene.read_only:
+            continue
+        if loser.partition is Partition.ARCHIVED and not loser.root.is_silo:
+            continue
+        state = loser.unit(unit)
+        if state.exists and not state.quiet:
+            draft.deferred.append(Deferred(loser.conversation, "unstable", loser.root, max(1, QUIET_NS - state.age_ns)))
+            continue
+        keep = not scene.base.covers(unit, winner.unit(unit), state)
+        clash = keep and changed(loser, unit, scene.base)
+        draft.actions.append(
+            Update(
+                loser.conversation,
+                unit,
+                winner,
+                loser,
+                keep=keep,
+                why="conflict" if clash else "replaced",
+                younger=state.mtime_ns > winner.unit(unit).mtime_ns,
+            )
+        )
+        if unit is Unit.METADATA and loser.name != winner.name:
+            draft.actions.append(Rename(loser.conversation, loser, winner.name))
+
+
+# -- what can not be taken over now is kept (R4) --------------------------------
+
+
+def _keep_unsaved(scene: _Scene, copies: Sequence[Copy], draft: Draft, actions: Sequence[object]) -> None:
+    """Quiet content of a worktree that is in no silo copy and no plan goes into the history after 1 s."""
+    handled = {(u, c.root) for a in actions for u, c in _touched(a)}
+    durable = [c for c in copies if c.root.is_silo]
+    for copy in copies:
+        for unit in BOTH:
+            state = copy.unit(unit)
+            if copy.root.is_silo or not state.exists or (unit, copy.root) in handled or state.grade in OUT_OF_REACH:
+                continue
+            if any(scene.base.covers(unit, d.unit(unit), state) for d in durable):
+                continue
+            if state.quiet and state.age_ns > UNSAVED_NS:
+                _keep(scene, copy, unit, "not taken over", draft)
+            elif (copy.conversation, unit, state.digest) not in scene.base.kept:
+                draft.again.append((copy.conversation, max(QUIET_NS, UNSAVED_NS - state.age_ns + 1)))
+
+
+def _touched(action: object) -> list[tuple[Unit, Copy]]:
+    """The units that an action makes durable or keeps, by where they lie."""
+    if isinstance(action, Import):
+        return [(Unit.STREAM, action.stream), (Unit.METADATA, action.metadata)]
+    if isinstance(action, Update):
+        return [(action.unit, action.source), (action.unit, action.target)]
+    return [(action.unit, action.source)] if isinstance(action, Keep) else []
+
+
+def _keep(scene: _Scene, copy: Copy, unit: Unit, why: str, draft: Draft) -> None:
+    state = copy.unit(unit)
+    known = (copy.conversation, unit, state.digest) in scene.base.kept
+    if state.exists and state.grade not in OUT_OF_REACH and not known:
+        draft.actions.append(Keep(copy.conversation, unit, copy, why))

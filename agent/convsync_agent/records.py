@@ -1,0 +1,103 @@
+"""What is remembered of one copy, packed: 20,000 of them must fit in a few megabytes.
+
+A record holds the stamps of the managed files, the digests of their content when last settled, and a
+short hash of the directory's name (never the name: a slug is chat text, R9). It is kept in memory and,
+byte for byte, in `state.db`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from convsync_agent.model import MANAGED, Agreed, Copy, Extra, FileCopy, Grade, Partition, Stamp
+
+_NONE = b"\0" * 16
+_SIG = struct.Struct("<B8sQ" + "qqqq" * 3)
+_REST = struct.Struct("<q8sB16s16s16s")
+SIG_SIZE, SIZE = _SIG.size, _SIG.size + _REST.size
+_ABSENT = (0, -1, 0, 0)
+_GOOD = (Grade.VALID,)
+FINE_GRANULE_NS, COARSE_GRANULE_NS = 20_000_000, 2_000_000_000
+
+
+class Record(NamedTuple):
+    """One unpacked record. `settled_*`: the unit took part in an agreement, its digest is a base."""
+
+    archived: bool
+    inode: int
+    stamps: tuple[Stamp | None, ...]  # in the order of MANAGED
+    dir_mtime: int
+    extras: bytes
+    digests: tuple[bytes | None, ...]
+    sound: bool  # every unit was valid when it was read
+    racy: int  # bit per file: written so shortly before it was read that an equal stamp proves nothing
+
+    def agreed(self) -> Agreed:
+        base, events, metadata = (d if s else None for d, s in zip(self.digests, self.stamps, strict=True))
+        return Agreed((base, events), (metadata,), Partition.ARCHIVED if self.archived else Partition.LIVE, self.inode)
+
+    def known(self, name: str, stamp: Stamp) -> bytes | None:
+        """The digest of a file if its stamp is still the recorded one."""
+        index = MANAGED.index(name)
+        return self.digests[index] if self.stamps[index] == stamp and not self.racy >> index & 1 else None
+
+
+def racy(stamp: Stamp | None, taken_at: int) -> bool:
+    """A second write in the same tick of the file system's clock would leave this very stamp (design 3)."""
+    if stamp is None:
+        return False
+    coarse = stamp.mtime_ns % 1_000_000_000 == 0 and stamp.ctime_ns % 1_000_000_000 == 0
+    return taken_at - stamp.ctime_ns < (COARSE_GRANULE_NS if coarse else FINE_GRANULE_NS)
+
+
+def name_hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+
+
+def extras_hash(extras: Iterable[Extra]) -> bytes:
+    text = repr([(e.path, e.stamp[:3]) for e in extras]).encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=8).digest()
+
+
+def signature(name: str, *, archived: bool, inode: int, stamps: Iterable[Stamp | None]) -> bytes:
+    """The part that a scan compares: equal signatures mean that nothing was written or renamed."""
+    flat = [n for s in stamps for n in (s or _ABSENT)]
+    return _SIG.pack(archived, name_hash(name), inode, *flat)
+
+
+def pack(copy: Copy, dir_mtime: int, taken_at: int) -> bytes:
+    files: list[FileCopy] = [*copy.stream.files, *copy.metadata.files]
+    sig = signature(
+        copy.name, archived=copy.partition is Partition.ARCHIVED, inode=copy.inode, stamps=[f.stamp for f in files]
+    )
+    sound = copy.whole and copy.stream.grade in _GOOD and copy.metadata.grade in _GOOD
+    flags = int(sound) | sum(racy(f.stamp, taken_at) << i + 1 for i, f in enumerate(files))
+    return sig + _REST.pack(dir_mtime, extras_hash(copy.extras), flags, *(f.digest or _NONE for f in files))
+
+
+def unpack(raw: bytes) -> Record:
+    archived, _, inode, *flat = _SIG.unpack_from(raw)
+    dir_mtime, extras, flags, *digests = _REST.unpack_from(raw, SIG_SIZE)
+    stamps = tuple(Stamp(*flat[i : i + 4]) if flat[i + 1] >= 0 else None for i in (0, 4, 8))
+    return Record(
+        bool(archived),
+        inode,
+        stamps,
+        dir_mtime,
+        extras,
+        tuple(None if d == _NONE else d for d in digests),
+        bool(flags & 1),
+        flags >> 1,
+    )
+
+
+def settled(raw: bytes) -> bool:
+    """Sound, and no stamp in it is racy: an equal signature proves that nothing changed."""
+    return raw[SIG_SIZE + 16] == 1
+
+
+def dir_mtime_of(raw: bytes) -> int:
+    return int(struct.unpack_from("<q", raw, SIG_SIZE)[0])

@@ -1,0 +1,73 @@
+"""What a start finds of an earlier end: pending ages, a half-done rename, staging, lock files of ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from convsync_agent import fs, kernel, locks, staging
+from convsync_agent.digest import content_digest
+from convsync_agent.engine import Engine
+from convsync_agent.locks import BusyError, conversation_lock
+from convsync_agent.scan import View, list_root
+from convsync_agent.site import Site
+
+
+def recover(engine: Engine) -> int:
+    """Finish or clear everything a crash left. Returns how many things there were."""
+    return sum(recover_site(engine, site) for site in engine.sites.values())
+
+
+def recover_site(engine: Engine, site: Site) -> int:
+    """The same for one workspace."""
+    count = 0
+    for view in site.views():
+        try:
+            view.listing = list_root(view.root.path)
+        except OSError:
+            continue
+        count += staging.sweep_leftovers(view.root, engine.knower.saver(site))
+    count += locks.remove_own_leftovers(site.silo.root.path)
+    return count + sum(_finish(engine, *row) for row in engine.state.pending() if row[0] == site.id)
+
+
+def _finish(engine: Engine, workspace: str, conversation: int, target: str, work: str) -> int:
+    """Equal bytes would never repair an age, so what is pending is finished here. A held lock: next time."""
+    site = engine.sites.get(workspace)
+    view = next((v for v in site.views() if v.root.path == target), None) if site else None
+    if site is not None and view is not None:
+        try:
+            said = json.loads(work)
+            with conversation_lock(site.silo.root.path, conversation, site.stores) as lock:
+                lock.require()
+                for unit in said["units"]:
+                    _set_ages(view, conversation, unit)
+                _rename(site, view, conversation, said.get("name_of"))
+        except BusyError:
+            return 0
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            pass  # gone or changed since: the next reconcile decides on what is there now
+    engine.ledger.drop_pending(workspace, conversation, target)
+    return 1
+
+
+def _set_ages(view: View, conversation: int, unit: Mapping[str, Any]) -> None:
+    """Only where every file of the unit is the one that was being placed."""
+    for place in view.listing.places(conversation):
+        where = fs.opened_partition(view.root.path, archived=place.archived)
+        with where as part, fs.opened_dir(place.name, dir_fd=part) as fd:
+            there = {n: content_digest(fs.read_file(n, fd)[0]).hex() for n in unit["digests"]}
+            if there == unit["digests"]:
+                for name, age in unit["ages"].items():
+                    fs.set_mtime(name, age, fd, sync=view.root.is_silo)
+
+
+def _rename(site: Site, view: View, conversation: int, name_of: str | None) -> None:
+    source = next((v for v in site.views() if v.root.path == name_of), None)
+    if source is None:
+        return
+    theirs, ours = source.listing.places(conversation), view.listing.places(conversation)
+    if len(theirs) == len(ours) == 1 and theirs[0].archived is ours[0].archived and theirs[0].name != ours[0].name:
+        with fs.opened_partition(view.root.path, archived=ours[0].archived) as part:
+            kernel.rename_new(part, ours[0].name, part, theirs[0].name)

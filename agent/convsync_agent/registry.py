@@ -1,0 +1,221 @@
+"""Register and unregister worktrees: resolve or create the silo, fold siblings, import, note it down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from convsync_agent import layout, silos
+from convsync_agent.dirs import jp_user_data_dir
+from convsync_agent.engine import Engine, Outcome
+from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
+from convsync_agent.model import Kind, Root
+from convsync_agent.plan import Import
+from convsync_agent.scan import View
+from convsync_agent.site import Site, Tree, resolve
+from convsync_agent.state import Workspace, Worktree
+
+
+@dataclass(slots=True)
+class Registration:
+    """What one `register` did, in the terms of its JSON (cli.md)."""
+
+    worktree: str
+    workspace: str
+    silo: str
+    created_silo: bool = False
+    merged_silos: list[str] = field(default_factory=list)
+    already_registered: bool = False
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def imported(self) -> int:
+        return sum(1 for r in self.outcome.done if isinstance(r.action, Import))
+
+
+def register(
+    engine: Engine, path: str, data_dir: str, *, slug: str | None = None, refresh: bool = True
+) -> Registration:
+    """Register the worktree at or above `path`. Idempotent. Raises before anything is changed."""
+    worktree = layout.find_worktree(path)
+    store = layout.store_of(worktree)
+    workspace = layout.require_id(store)
+    layout.require_plain_store(store)
+    _require_slug(slug)
+    user_data = jp_user_data_dir()
+    known = engine.sites.get(workspace)
+    already = known is not None and store in known.trees
+    site, created, merged = _site(engine, workspace, store, slug, user_data, data_dir)
+    row = Worktree(worktree, workspace, refresh, False, time.time_ns() // 1_000_000, None, None)
+    if already and known is not None:
+        row = known.trees[store].worktree._replace(refresh=refresh)
+    site.trees[store] = _tree(row, site.trees.get(store))
+    engine.sites[workspace] = site
+    done = Registration(worktree, workspace, "", bool(created), merged, already)
+    try:
+        done.outcome = _first_sync(engine, site)
+        if created and done.outcome.failed:
+            _refuse_incomplete(engine, site, done.outcome)
+        if created and not silos.finish_silo(engine, site, created):
+            _join(engine, site, workspace, slug, user_data, data_dir, done)
+    except OSError as error:
+        raise storage_problem(error, site.silo.root.path, "write to the silo") from None
+    done.silo = site.silo.root.path
+    with engine.state.transaction():
+        engine.state.put_workspace(site.workspace)
+        engine.state.put_worktree(row)
+    return done
+
+
+def _refuse_incomplete(engine: Engine, site: Site, outcome: Outcome) -> None:
+    """A silo that lacks conversations must not get its name: JP would never import the rest (contract 10.7)."""
+    problem = outcome.failed[0].problem
+    ours = site.silo.root.path
+    del engine.sites[site.id]
+    with engine.state.transaction():
+        engine.state.forget_root(ours)
+    silos.discard_copy(ours)
+    raise StorageProblem(
+        f"the silo could not be created complete ({problem.detail}); nothing was changed",
+        where=os.path.dirname(ours),
+        hint="free some space or check the permissions there, then: convsync register",
+        code=problem.kind,
+    )
+
+
+def _require_slug(slug: str | None) -> None:
+    if slug is not None and (not slug or "/" in slug or slug.startswith(".") or "\0" in slug):
+        raise UsageProblem(
+            "a slug is part of a directory name: no '/' and no leading '.'", where=slug or "''", hint="--slug NAME"
+        )
+
+
+def _site(
+    engine: Engine, workspace: str, store: str, slug: str | None, user_data: str, data_dir: str
+) -> tuple[Site, str, list[str]]:
+    """The site, the final name of a silo that has just been started ('' if it existed), and merged siblings."""
+    found = layout.matching_silos(user_data, workspace)
+    known = engine.sites.get(workspace)
+    if not found:
+        silos.sweep_unfinished(user_data, data_dir)
+        temporary = silos.start_silo(user_data, store)
+        site = Site(Workspace(workspace, temporary, user_data), View(Root(Kind.SILO, temporary)))
+        if known is not None:
+            site.trees = known.trees
+        return site, f"{slug}-{workspace}" if slug else workspace, []
+    chosen = layout.choose_silo(found, workspace, slug)
+    if known is not None and known.silo.root.path == chosen:
+        site = known
+    else:
+        records = engine.state.records(workspace, chosen)
+        site = Site(Workspace(workspace, chosen, user_data), View(Root(Kind.SILO, chosen), records=records))
+        site.trees = known.trees if known is not None else {}
+    resolve(site, 0)
+    merged = [loser for loser in found if loser != chosen]
+    for loser in merged:
+        silos.merge(engine, site, loser, data_dir)
+    return site, "", merged
+
+
+def _tree(row: Worktree, known: Tree | None) -> Tree:
+    if known is not None:
+        known.worktree = row
+        return known
+    view = View(Root(Kind.WORKTREE, layout.store_of(row.path)))
+    return Tree(row, view, since_ms=time.time_ns() // 1_000_000)
+
+
+def _first_sync(engine: Engine, site: Site) -> Outcome:
+    """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle."""
+    return settle(engine, site, engine.rescan(site))
+
+
+def settle(engine: Engine, site: Site, conversations: set[int], *, patience: float = 2.5) -> Outcome:
+    """Cycle until what is only unstable has become stable or held; a held lock is not waited for."""
+    total = engine.cycle(site, conversations)
+    deadline = time.monotonic() + patience
+    while True:
+        waiting = {
+            d.conversation: d.again_ns for d in total.deferred if d.reason == "unstable" and d.again_ns < 3 * 10**9
+        }
+        soon = {c: min(ns, waiting.get(c, ns)) for c, ns in total.again.items() if c in waiting or ns < 1_200_000_000}
+        waiting |= {c: ns for c, ns in soon.items() if c not in _locked(total)}
+        if not waiting or time.monotonic() > deadline:
+            break
+        time.sleep(min(min(waiting.values()) / 1e9 + 0.002, max(0.0, deadline - time.monotonic()) + 0.001))
+        absorb(total, engine.cycle(site, set(waiting)))
+    deadline = time.monotonic() + patience
+    while engine.waiting and time.monotonic() < deadline:
+        time.sleep(0.05)
+        engine.settle_waiting(engine.sites)
+    engine.settle_waiting(engine.sites | {site.id: site})
+    return total
+
+
+def _locked(outcome: Outcome) -> set[int]:
+    return {d.conversation for d in outcome.deferred if d.reason == "locked"}
+
+
+def absorb(total: Outcome, later: Outcome) -> None:
+    """Fold a later look at some of the conversations into the whole: its verdict on them replaces the old one."""
+    again = later.looked
+    total.results = [r for r in total.results if r.action.conversation not in again or r in total.done] + later.results
+    total.deferred = [d for d in total.deferred if d.conversation not in again] + later.deferred
+    total.problems = [p for p in total.problems if p.conversation not in again or p.lasting] + later.problems
+    total.again = {c: ns for c, ns in total.again.items() if c not in again} | later.again
+    total.looked |= again
+
+
+def _join(
+    engine: Engine, site: Site, workspace: str, slug: str | None, user_data: str, data_dir: str, done: Registration
+) -> None:
+    """JP created a silo while ours was being built: ours is folded into it like any sibling."""
+    ours = site.silo.root.path
+    chosen = layout.choose_silo(layout.matching_silos(user_data, workspace), workspace, slug)
+    site.silo = View(Root(Kind.SILO, chosen))
+    site.workspace = site.workspace._replace(silo=chosen)
+    resolve(site, 0)
+    silos.merge(engine, site, ours, data_dir)
+    done.created_silo = False
+    absorb(done.outcome, _first_sync(engine, site))
+
+
+def unregister(engine: Engine, path: str) -> str:
+    """Stop watching; deletes nothing. Works for a worktree that is gone, too. Raises NotFound."""
+    row = find_registered(engine, path)
+    with engine.state.transaction():
+        engine.state.remove_worktree(row.path, layout.store_of(row.path))
+    return row.path
+
+
+def find_registered(engine: Engine, path: str) -> Worktree:
+    """The registered worktree at or above `path`, also when nothing is there any more."""
+    rows = {t.worktree.path: t.worktree for s in engine.sites.values() for t in s.trees.values()}
+    at = os.path.realpath(path)
+    while True:
+        if at in rows:
+            return rows[at]
+        parent = os.path.dirname(at)
+        if parent == at:
+            break
+        at = parent
+    raise NotFound(
+        "not a registered worktree", where=os.path.realpath(path), hint="convsync status shows the registered ones"
+    )
+
+
+def sibling_worktrees(path: str) -> list[str]:
+    """Every git worktree of the same repository that has a `.jp`. Runs git: a person asked for it."""
+    at = layout.find_worktree(path)
+    try:
+        told = subprocess.run(
+            ["git", "-C", at, "worktree", "list", "--porcelain", "-z"], capture_output=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise UsageProblem(
+            "git cannot list the worktrees of this repository", where=at, hint="convsync register PATH"
+        ) from None
+    paths = [os.fsdecode(f[9:]) for f in told.stdout.split(b"\0") if f.startswith(b"worktree ")]
+    return sorted({p for p in paths if os.path.isdir(layout.store_of(p))} | {at})

@@ -1,0 +1,141 @@
+"""One workspace as the engine holds it: its silo, its worktrees, and what each of them looked like last."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from convsync_agent import layout
+from convsync_agent.fs import CONVERSATIONS
+from convsync_agent.model import Kind, Presence, Readable, Root
+from convsync_agent.scan import Listing, View
+from convsync_agent.state import State, Workspace, Worktree
+
+
+class TreeState(StrEnum):
+    WATCHING = "watching"
+    PAUSED = "paused"
+    MISSING = "missing"
+    FOREIGN = "foreign"
+    ERROR = "error"
+
+
+@dataclass(slots=True)
+class Tree:
+    """One registered worktree. `since_ms`: when its state was first seen."""
+
+    worktree: Worktree
+    view: View
+    state: TreeState = TreeState.WATCHING
+    since_ms: int = 0
+    last_change_ms: int | None = None
+    identity: tuple[int, int] | None = None
+
+    @property
+    def root(self) -> Root:
+        return self.view.root
+
+
+@dataclass(slots=True)
+class Site:
+    """One workspace id: one silo, any number of worktrees (by the path of their `.jp`)."""
+
+    workspace: Workspace
+    silo: View
+    trees: dict[str, Tree] = field(default_factory=dict)
+    silo_state: Readable = Readable.YES
+    silo_identity: tuple[int, int] | None = None
+    split_since: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.workspace.id
+
+    @property
+    def stores(self) -> list[str]:
+        """The `.jp` directories whose stray lock files count (contract 7.1)."""
+        return [p for p, t in self.trees.items() if t.state is TreeState.WATCHING]
+
+    def watched(self) -> list[Tree]:
+        return [t for t in self.trees.values() if t.state is TreeState.WATCHING]
+
+    def views(self) -> list[View]:
+        """The silo first, then every worktree that can be looked at, by path."""
+        return [
+            self.silo,
+            *(self.trees[p].view for p in sorted(self.trees) if self.trees[p].state is TreeState.WATCHING),
+        ]
+
+
+def load_sites(state: State, now_ms: int) -> dict[str, Site]:
+    """Every registered workspace with the records of its roots."""
+    sites = {}
+    for workspace in state.workspaces():
+        silo = View(Root(Kind.SILO, workspace.silo), Listing(), state.records(workspace.id, workspace.silo))
+        sites[workspace.id] = Site(workspace, silo)
+    for row in state.worktrees():
+        site = sites.get(row.workspace)
+        if site is not None:
+            store = layout.store_of(row.path)
+            view = View(Root(Kind.WORKTREE, store), Listing(), state.records(row.workspace, store))
+            site.trees[store] = Tree(row, view, since_ms=now_ms)
+    for site in sites.values():
+        resolve(site, now_ms)
+    return sites
+
+
+def resolve(site: Site, now_ms: int) -> bool:
+    """Look what is at each path now: there, gone, another workspace, unreadable. True if anything changed."""
+    before = (site.silo_state, site.silo_identity, [(t.state, t.identity) for t in site.trees.values()])
+    site.silo_identity = layout.identity(site.silo.root.path)
+    site.silo_state = Readable.YES if site.silo_identity else Readable.MISSING
+    seen: set[tuple[int, int]] = set()
+    for store in sorted(site.trees):
+        tree = site.trees[store]
+        tree.identity = layout.identity(store)
+        state = tree_state(tree, site.id)
+        live = layout.identity(os.path.join(store, CONVERSATIONS))
+        if state is TreeState.WATCHING and live is not None:
+            # Roots whose conversations/ are the same directory are one root (design 4).
+            state = TreeState.ERROR if live in seen else state
+            seen.add(live)
+        if state is not tree.state:
+            tree.state, tree.since_ms = state, now_ms
+    return before != (site.silo_state, site.silo_identity, [(t.state, t.identity) for t in site.trees.values()])
+
+
+def tree_state(tree: Tree, workspace: str) -> TreeState:
+    """What the path of a registered worktree holds now (glossary: Registered worktree)."""
+    if tree.worktree.paused:
+        return TreeState.PAUSED
+    if tree.identity is None:
+        return TreeState.MISSING
+    try:
+        found = layout.read_id(tree.root.path)
+    except OSError:
+        return TreeState.ERROR
+    if found is None:
+        return TreeState.ERROR
+    if os.path.islink(os.path.join(tree.root.path, CONVERSATIONS)):
+        return TreeState.ERROR
+    return TreeState.WATCHING if found == workspace else TreeState.FOREIGN
+
+
+def presence(site: Site, tree: Tree, conversation: int) -> Presence:
+    """Which of the two roots hold it, as JP classifies: by directories alone (contract 5.1)."""
+    durable = conversation in site.silo.listing.conversations()
+    here = conversation in tree.view.listing.conversations()
+    if durable and here:
+        return Presence.PROJECTED
+    return Presence.USER_LOCAL_ONLY if durable else Presence.WORKSPACE_ONLY
+
+
+def count(silo: Listing, tree: Listing) -> dict[str, int]:
+    """Presence counts of one worktree, live and archived classified separately, as JP does."""
+    return {
+        "projected": len(silo.live.keys() & tree.live.keys()),
+        "local": len(silo.live.keys() - tree.live.keys()),
+        "external": len(tree.live.keys() - silo.live.keys()) + len(tree.archived.keys() - silo.archived.keys()),
+        "archived": len(silo.archived.keys() | tree.archived.keys()),
+    }

@@ -1,0 +1,174 @@
+"""The agent's dot directory beside the conversations of a root, and what may lie in it.
+
+JP ignores dot names (contract 3.4). Its first file is a `.gitignore` with `*`, or `git status` would
+show it and `git worktree remove` refuse; it is removed when empty. Names carry the conversation's id,
+our pid and a counter, never a title. Nothing in it is ever deleted unread: what was replaced stays
+until nobody can write to it any more, and is compared once more before it goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from convsync_agent import fs, kernel
+from convsync_agent.digest import content_digest
+from convsync_agent.layout import STAGING
+from convsync_agent.model import Root, Stamp
+
+IGNORE = ".gitignore"
+SETTLE_SECONDS = 2.0
+NAME = re.compile(r"^c(?P<conversation>\d+)\.(?P<pid>\d+)\.(?P<serial>\d+)\.(?P<file>.+)$")
+_serial = itertools.count(1)
+
+Saver = Callable[[Root, int, str, bytes, int], None]
+"""Keeps (root, conversation, file name, bytes, mtime) in the history unless it is safe elsewhere."""
+
+
+class Retired(NamedTuple):
+    """A replaced file that somebody may still write to: (mtime, size, inode) and digest as planned."""
+
+    root: Root
+    conversation: int
+    name: str
+    file: str
+    stamp: Stamp
+    digest: bytes | None
+    since: float
+
+
+def fresh_name(conversation: int, file: str) -> str:
+    return f"c{conversation}.{os.getpid()}.{next(_serial)}.{file.replace('/', '_')}"
+
+
+@contextmanager
+def opened(root: Root) -> Iterator[int]:
+    """The staging directory of a root as an fd, made if need be. Never creates `conversations/`."""
+    with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
+        if fs.make_dir(STAGING, live):
+            with fs.opened_dir(STAGING, dir_fd=live) as fd:
+                fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
+                yield fd
+        else:
+            with fs.opened_dir(STAGING, dir_fd=live) as fd:
+                yield fd
+
+
+def remove_if_empty(root: Root) -> bool:
+    """Take the staging directory away when only its `.gitignore` is left. True when it is gone."""
+    try:
+        with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
+            with fs.opened_dir(STAGING, dir_fd=live) as fd:
+                if set(fs.list_names(fd)) - {IGNORE}:
+                    return False
+                fs.unlink_if_there(IGNORE, fd)
+            # RACE: another process of ours may stage between the unlink and the rmdir; rmdir then fails
+            # and its file lies beside no .gitignore until the next removal. Harmless.
+            os.rmdir(STAGING, dir_fd=live)
+    except OSError:
+        return not os.path.lexists(os.path.join(root.path, fs.CONVERSATIONS, STAGING))
+    return True
+
+
+def retire(
+    root: Root, conversation: int, names: tuple[str, str], planned: tuple[Stamp, bytes | None], fd: int
+) -> Retired | None:
+    """Delete a replaced file once it is certain that nobody can still write to it, else hand it back to wait.
+
+    Certain: it is the planned file, unchanged, and a read lease proves that nobody has it open for writing.
+    RACE: a writer that had it open; it keeps its file, and what it wrote is compared after it is done.
+    """
+    (name, file), (stamp, digest) = names, planned
+    with contextlib.suppress(OSError):
+        held = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            if kernel.unwritable(held) and fs.same_file(fs.stamp_of(os.fstat(held)), stamp):
+                os.unlink(name, dir_fd=fd)
+                return None
+        finally:
+            os.close(held)
+    return Retired(root, conversation, name, file, stamp, digest, time.monotonic())
+
+
+def settle(retired: Retired, save: Saver) -> Retired | None:
+    """Look at a waiting file again. None: it is gone. Else it goes on waiting, from its last change on."""
+    try:
+        with opened(retired.root) as fd:
+            now = fs.stat_file(retired.name, fd)
+            if now is None:
+                return None
+            if not fs.same_file(now, retired.stamp):
+                return retired._replace(stamp=now, digest=None, since=time.monotonic())
+            if time.monotonic() - retired.since < SETTLE_SECONDS:
+                return retired
+            raw, stamp = fs.read_file(retired.name, fd)
+            if content_digest(raw) != retired.digest:
+                save(retired.root, retired.conversation, retired.file, raw, stamp.mtime_ns)
+            os.unlink(retired.name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+    except (OSError, fs.ChangedError, fs.OddFileError):
+        return retired._replace(since=time.monotonic())
+    return None
+
+
+def sweep_leftovers(root: Root, save: Saver) -> int:
+    """Clear what a crash left in the staging directory: unique bytes go to the history first. Returns a count."""
+    cleared = 0
+    with contextlib.suppress(OSError):
+        path = os.path.join(root.path, fs.CONVERSATIONS, STAGING)
+        if os.path.isdir(path) and not os.path.islink(path):
+            with opened(root) as fd:
+                cleared = sum(_clear(root, name, fd, save) for name in fs.list_names(fd) if name != IGNORE)
+            remove_if_empty(root)
+    return cleared
+
+
+def _clear(root: Root, name: str, fd: int, save: Saver) -> int:
+    parsed = NAME.match(name)
+    if parsed is None or _alive(int(parsed["pid"])):
+        return 0
+    conversation = int(parsed["conversation"])
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            _clear_dir(root, conversation, name, fd, save)
+            return 1
+        raw, stamp = fs.read_file(name, fd)
+        save(root, conversation, parsed["file"], raw, stamp.mtime_ns)
+        os.unlink(name, dir_fd=fd)
+    except (OSError, fs.ChangedError, fs.OddFileError):
+        return 0
+    return 1
+
+
+def _clear_dir(root: Root, conversation: int, name: str, fd: int, save: Saver, *, prefix: str = "") -> None:
+    """An import that was never renamed into place: its files are copies, but that is checked, not assumed."""
+    with fs.opened_dir(name, dir_fd=fd) as sub:
+        for file in fs.list_names(sub):
+            if stat.S_ISDIR(os.stat(file, dir_fd=sub, follow_symlinks=False).st_mode):
+                _clear_dir(root, conversation, file, sub, save, prefix=f"{prefix}{file}/")
+                continue
+            raw, stamp = fs.read_file(file, sub)
+            save(root, conversation, prefix + file, raw, stamp.mtime_ns)
+            os.unlink(file, dir_fd=sub)
+    os.rmdir(name, dir_fd=fd)
+
+
+def _alive(pid: int) -> bool:
+    """Another process of ours may be at work here right now; its files are its own."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,144 @@
+"""argv -> exit code. Sub-commands are imported when they are used; every error becomes two lines here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from convsync_agent import __version__
+from convsync_agent.errors import ConvsyncError, UsageProblem, kind_of, reason_of, storage_problem
+from convsync_cli import output
+from convsync_cli.context import Context
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "Worktrees": {
+        "register": "worktrees",
+        "unregister": "worktrees",
+        "status": "status",
+        "sync": "sync",
+        "verify": "verify",
+    },
+    "Conversations": {
+        "ls": "listing",
+        "show": "listing",
+        "path": "listing",
+        "history": "versions",
+        "restore": "versions",
+        "accept": "versions",
+    },
+    "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
+}
+COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}
+EPILOG = "Start here: convsync register <worktree>, convsync agent, convsync status."
+
+
+class Lazy(click.Group):
+    """A group whose commands live in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), cmd_name.replace("-", "_"))
+        assert isinstance(found, click.Command)  # noqa: S101
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown command is answered with the one that was probably meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"convsync {near[0]}" if near else "convsync --help"
+            raise UsageProblem("no such command", where=args[0], hint=hint, code="no-command")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                if command is not None:
+                    rows.append((name, command.get_short_help_str(limit=62)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def global_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that are accepted before and after every command (cli.md)."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only what needs attention."),
+        click.option("-v", "--verbose", count=True, help="Say more; twice shows a traceback of an internal error."),
+        click.option("--no-color", is_flag=True, help="No colour, as NO_COLOR does."),
+        click.option("--config", metavar="FILE", help="Use this configuration file."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one setting."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    cls=Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
+)
+@click.version_option(__version__, prog_name="convsync", message="%(prog)s %(version)s")
+@global_options
+@click.pass_context
+def cli(ctx: click.Context, /, **flags: Any) -> None:
+    """Keep every JP conversation durable and in step across git worktrees."""
+    ctx.obj.take(flags)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command. Returns the exit code of cli.md; never a traceback unless -vv."""
+    context = Context()
+    as_json = "--json" in argv
+    try:
+        result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # the one place that turns any fault into two lines
+        problem = as_problem(error)
+        if context.verbose > 1 and problem.code == "internal":
+            import traceback  # noqa: PLC0415
+
+            traceback.print_exc()
+        output.error(problem, as_json=as_json or context.as_json)
+        return problem.exit_code
+    return code
+
+
+def as_problem(error: Exception) -> ConvsyncError:
+    """Any exception as something a person can act on."""
+    if isinstance(error, ConvsyncError):
+        return error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return UsageProblem("what shall it do?", hint="convsync --help")
+    if isinstance(error, click.ClickException):
+        name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "convsync"
+        return UsageProblem(error.format_message().rstrip("."), hint=f"{name} --help")
+    if isinstance(error, click.exceptions.Abort):
+        return ConvsyncError("stopped", code="aborted")
+    if isinstance(error, OSError):
+        return storage_problem(error, "convsync", f"finish ({kind_of(error)}: {reason_of(error)})")
+    return ConvsyncError(
+        f"internal error: {type(error).__name__}", hint="run it again with -vv and report what it says", code="internal"
+    )

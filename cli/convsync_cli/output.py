@@ -1,0 +1,127 @@
+"""Everything that reaches a person or a program: JSON, tables, colour, errors. The only module that prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from convsync_agent.errors import ConvsyncError
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+_plain = False
+
+
+def set_plain(*, plain: bool) -> None:
+    """No colour from here on (--no-color, NO_COLOR)."""
+    global _plain  # noqa: PLW0603  # one terminal, one decision
+    _plain = plain
+
+
+def colored(text: str, color: str, stream: TextIO | None = None) -> str:
+    out = stream or sys.stdout
+    if _plain or os.environ.get("NO_COLOR") or not out.isatty():
+        return text
+    return f"\x1b[{_CODES[color]}m{text}\x1b[0m"
+
+
+def document(body: dict[str, Any]) -> None:
+    """The one JSON document of a command (`--json`)."""
+    sys.stdout.write(json.dumps({"schema": 1} | body, ensure_ascii=False) + "\n")
+
+
+def line(text: str = "") -> None:
+    sys.stdout.write(printable(text) + "\n")
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def clear() -> None:
+    """Home the cursor and clear what is below, without the flash of a full clear."""
+    sys.stdout.write("\x1b[H\x1b[J")
+
+
+def note(text: str) -> None:
+    """To stderr: progress and remarks that must not mix with a result."""
+    sys.stderr.write(printable(text) + "\n")
+
+
+def error(problem: ConvsyncError, *, as_json: bool) -> None:
+    if as_json:
+        body = {"code": problem.code, "message": str(problem), "hint": problem.hint}
+        sys.stdout.write(json.dumps({"schema": 1, "error": body}, ensure_ascii=False) + "\n")
+        return
+    note(f"{colored('error:', 'red', sys.stderr)} {problem}")
+    if problem.hint:
+        note(f"{colored('hint:', 'yellow', sys.stderr)} {problem.hint}")
+
+
+def printable(text: str) -> str:
+    """No control characters but our own colours: a title must not move the cursor."""
+    clean = "".join(c if c >= " " or c in "\n\t\x1b" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean.encode("utf-8", "backslashreplace").decode()
+
+
+def title_text(text: str) -> str:
+    """A title for one cell: no line breaks, no escapes."""
+    return "".join(c if c >= " " and c != "\x7f" else " " for c in text)
+
+
+def width() -> int:
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), indent: str = "") -> None:
+    """Aligned columns on a terminal, the last one cut to fit; tab-separated values elsewhere."""
+    body = [list(r) for r in rows]
+    if not sys.stdout.isatty():
+        for row in [list(header), *body]:
+            line("\t".join(row))
+        return
+    sizes = [max(len(r[i]) for r in [list(header), *body]) for i in range(len(header))]
+    room = max(8, width() - len(indent) - sum(sizes[:-1]) - 2 * (len(sizes) - 1))
+    numbers = set(right)
+    for number, row in enumerate([list(header), *body]):
+        cells = [c.rjust(sizes[i]) if i in numbers else c.ljust(sizes[i]) for i, c in enumerate(row)]
+        last = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"
+        cells[-1] = last.rjust(min(room, sizes[-1])) if len(row) - 1 in numbers else last
+        text = indent + "  ".join(cells).rstrip()
+        line(colored(text, "dim") if number == 0 else text)
+
+
+def tilde(path: str) -> str:
+    """`~` for the home directory, on a terminal only: what is copied from a pipe must be usable as it is."""
+    home = os.path.expanduser("~")
+    if sys.stdout.isatty() and home != "/" and (path == home or path.startswith(home + "/")):
+        return "~" + path[len(home) :]
+    return path
+
+
+def ago(ms: int | None, now_ms: int | None = None) -> str:
+    """How long ago, in one short unit."""
+    if ms is None:
+        return "-"
+    seconds = max(0, ((now_ms or time.time_ns() // 1_000_000) - ms) // 1000)
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d")):
+        if seconds < limit:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds // (86400 * 30)} mo ago"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{count} B"

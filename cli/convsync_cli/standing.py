@@ -1,0 +1,118 @@
+"""Where everything stands: the agent's word when one runs, else a look at the disk (stats only)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from convsync_agent import __version__, locks, publish, state
+from convsync_agent.state import Attention, State
+from convsync_cli.reports import as_attention
+
+LOCK = "agent.lock"
+
+
+def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]:
+    """The document of `status --json`, for all workspaces or for the one of a worktree."""
+    running = locks.agent_running(os.path.join(state_dir, LOCK))
+    told = publish.ask(state_dir, runtime_dir) if running else publish.read(state_dir)
+    opened = state.reader(state_dir)
+    try:
+        entries = opened.attention() if opened else []
+        if running and told:
+            workspaces, deaf = told["workspaces"], told.get("deaf", [])
+            pending = bool(told["agent"]["queue"]) or _deferred(workspaces)
+        else:
+            workspaces, pending = _look(opened)
+            deaf = []
+    finally:
+        if opened is not None:
+            opened.close()
+    workspaces, entries = _within(workspaces, entries, path)
+    attention = [as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces)
+    kinds = {a["kind"] for a in attention}
+    gone = any(w.get("missing") for w in workspaces)
+    for workspace in workspaces:
+        workspace.pop("missing", None)
+        held = locks.all_busy(workspace["silo"])
+        workspace["durable"]["in_use"] = sum(1 for n in held if n.startswith("jp-c"))
+    return {
+        "verdict": publish.verdict(kinds, missing_silo=gone, pending=pending),
+        "agent": _agent(told, running=running),
+        "workspaces": workspaces,
+        "attention": attention,
+    }
+
+
+def _agent(told: dict[str, Any] | None, *, running: bool) -> dict[str, Any]:
+    if running and told:
+        return {"state": "running"} | told["agent"]
+    blank: dict[str, Any] = {
+        "pid": None,
+        "version": __version__,
+        "started_at": None,
+        "watches": 0,
+        "queue": 0,
+        "last_error": None,
+    }
+    if running:
+        return {"state": "running"} | blank
+    return {"state": "stale" if told else "stopped"} | blank
+
+
+def _deferred(workspaces: list[dict[str, Any]]) -> bool:
+    return any(t["counts"]["deferred"] for w in workspaces for t in w["worktrees"])
+
+
+def _look(opened: State | None) -> tuple[list[dict[str, Any]], bool]:
+    """No agent: list and stat every root. Anything that is not as recorded is pending."""
+    if opened is None:
+        return [], False
+    from convsync_agent.ledger import Ledger  # noqa: PLC0415
+    from convsync_agent.looking import look_at_disk  # noqa: PLC0415
+
+    return look_at_disk(opened, Ledger(opened))
+
+
+def _within(
+    workspaces: list[dict[str, Any]], entries: list[Attention], path: str
+) -> tuple[list[dict[str, Any]], list[Attention]]:
+    if not path:
+        return workspaces, entries
+    at = os.path.realpath(path)
+    for workspace in workspaces:
+        for tree in workspace["worktrees"]:
+            if at == tree["path"] or at.startswith(tree["path"] + "/"):
+                chosen = workspace | {"worktrees": [tree]}
+                return [chosen], [e for e in entries if e.workspace == workspace["id"]]
+    from convsync_agent.errors import NotFound  # noqa: PLC0415
+
+    raise NotFound("not a registered worktree", where=at, hint="convsync register")
+
+
+def _missing(workspaces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Worktrees that are gone, and silos: listed, and only the latter changes the verdict."""
+    found = []
+    for workspace in workspaces:
+        for tree in workspace["worktrees"]:
+            if tree["state"] == "missing":
+                detail = (
+                    f"the worktree is gone; {workspace['durable']['live']} durable conversations are safe in the silo"
+                )
+                entry = Attention("missing", workspace["id"], 0, tree["path"], tree["since"], detail, lasting=False)
+                found.append(as_attention(entry))
+    return found
+
+
+def _deaf(roots: list[dict[str, str]]) -> list[dict[str, Any]]:
+    import time  # noqa: PLC0415
+
+    now = time.time_ns() // 1_000_000
+    return [
+        as_attention(
+            Attention(
+                "deaf", "", 0, r["root"], now, f"cannot be watched ({r['code']}); looked at in turns", lasting=False
+            )
+        )
+        for r in roots
+    ]
