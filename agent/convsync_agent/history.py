@@ -267,11 +267,14 @@ class History:
         for manifest in self.versions(workspace, conversation):
             files = wanted(manifest)
             if files and all(_intact(place, f) for f in files):
-                self._settle(place)  # whoever published it may have died before it was durable
-                _sync_dir(os.path.join(place, OBJECTS))
+                _sync_dir(os.path.join(place, OBJECTS))  # whoever published it may have died before it was durable
                 _sync_dir(place)
                 return True
         return False
+
+    def conversations(self, workspace: str) -> list[int]:
+        """Every conversation of a workspace that there is a place for."""
+        return [conversation for _, conversation in self._conversations(workspace)]
 
     def size(self) -> int:
         """Bytes of everything in the history, as stored."""
@@ -449,8 +452,8 @@ def _publish(place: str, manifest: Manifest) -> str:
     while True:
         version = f"{manifest.at_ms}-{manifest.unit}-{tag}"
         temp = _temp(place)
-        _make_dir(temp)
         try:
+            _make_dir(temp)
             _write(os.path.join(temp, MANIFEST), [_as_json(manifest)])
             _set_age(os.path.join(temp, MANIFEST), manifest.at_ms)
             _sync_dir(temp)

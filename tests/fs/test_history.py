@@ -244,6 +244,7 @@ DAMAGE = {
     "cut": lambda p: p.write_bytes(p.read_bytes()[:-3]),
     "zeros": lambda p: p.write_bytes(bytes(len(p.read_bytes()))),
     "flipped": lambda p: p.write_bytes(p.read_bytes()[:12] + b"\x55" + p.read_bytes()[13:]),
+    "shorter": lambda p: p.write_bytes(gzip.compress(b"the content")),
     "other": lambda p: p.write_bytes(gzip.compress(b"not this content at all")),
 }
 
@@ -446,6 +447,19 @@ def test_race_a_manifest_comes_while_objects_are_cleared(history, monkeypatch):
     assert dot_names(history) == []
 
 
+def test_race_somebody_else_takes_the_name(history, monkeypatch):
+    """Of two keeps of the same content at the same ms that do not see each other, neither loses its version."""
+    first = keep(history, b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "_newest", lambda *_: (None, -1))
+        second = keep(history, b"a")
+    assert second.new
+    assert [m.version for m in history.versions(WS, ID)] == [second.version, first.version]
+    assert [m.at_ms for m in history.versions(WS, ID)] == [1001, 1000]
+    assert contents(history) == [b"a", b"a"]
+    assert dot_names(history) == []
+
+
 def child(script, *args, **options):
     code = f"import sys; sys.path.insert(0, {os.path.dirname(convsync_agent.__path__[0])!r})\n{script}"
     return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], **options)
@@ -510,12 +524,13 @@ def test_a_fault_at_each_step_leaves_the_old_or_the_new(tmp_path, monkeypatch, f
             keep(history, raw)
         failed = False
         with monkeypatch.context() as patch:
-            Fault(patch, n)
+            fault = Fault(patch, n)
             try:
                 keep(History(history.data_dir), b"new")
             except OSError:
                 failed = True
-        assert contents(history) in ([b"new", *old], old) if failed else [[b"new", *old]]
+        assert failed == (fault.left < 0), "a fault that nobody hears of"
+        assert contents(history) in ([[b"new", *old], old] if failed else [[b"new", *old]])
         assert dot_names(history) == []
         if not failed:
             break
@@ -593,7 +608,7 @@ class Disk:
         self.loose = {}  # (directory inode, name) -> inode of what was made or renamed there
         self.synced = set()
         self.early = []  # renames of something whose own content was not synced
-        real = {n: getattr(os, n) for n in ("fsync", "rename", "mkdir")}
+        real = {n: getattr(os, n) for n in ("fsync", "rename", "mkdir", "unlink")}
 
         def fsync(fd):
             real["fsync"](fd)
@@ -616,7 +631,11 @@ class Disk:
             real["mkdir"](path, mode)
             self.loose[os.stat(os.path.dirname(path)).st_ino, os.path.basename(path)] = os.stat(path).st_ino
 
-        for name, fake in (("fsync", fsync), ("rename", rename), ("mkdir", mkdir)):
+        def unlink(path):
+            real["unlink"](path)
+            self.loose.pop((os.stat(os.path.dirname(path)).st_ino, os.path.basename(path)), None)
+
+        for name, fake in (("fsync", fsync), ("rename", rename), ("mkdir", mkdir), ("unlink", unlink)):
             monkeypatch.setattr(os, name, fake)
 
     def exposed(self):
@@ -632,8 +651,9 @@ def test_all_is_durable_when_keep_returns(history, monkeypatch):
         assert disk.exposed() == []
 
 
+@pytest.mark.parametrize("fresh", [True, False], ids=["later", "at once"])
 @pytest.mark.parametrize("ask", ["keep", "holds", "has_content"])
-def test_what_an_earlier_crash_left_is_made_durable_before_it_counts(tmp_path, monkeypatch, ask):
+def test_what_an_earlier_fault_left_is_made_durable_before_it_counts(tmp_path, monkeypatch, ask, fresh):
     """A version whose last sync did not happen is synced before anyone is told that it is there."""
     disk = Disk(monkeypatch)
     for n in range(1000):
@@ -643,7 +663,7 @@ def test_what_an_earlier_crash_left_is_made_durable_before_it_counts(tmp_path, m
             with contextlib.suppress(OSError):
                 keep(history, b"a")
                 break
-        history = History(history.data_dir)
+        history = History(history.data_dir) if fresh else history
         answer = {
             "keep": lambda h: keep(h, b"a"),
             "holds": lambda h: h.holds(WS, ID, Unit.STREAM, hexes(b"{}", b"a")),

@@ -1,0 +1,389 @@
+"""Make a chosen content the current one wherever a copy exists: `restore` and `accept`.
+
+The content is laid out as a copy of its own below our data directory, dated now, and then goes the way of
+every winner (`apply`): loser kept, staged, lock, compare, place, age last. So what is true of a
+cycle is true here: at every instant JP's own rule picks something complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+from convsync_agent import fs, layout, locks, scan
+from convsync_agent.apply import Applier, Done, Failed, Journal, Result
+from convsync_agent.content import check_base_config, check_events, check_metadata
+from convsync_agent.contest import OUT_OF_REACH
+from convsync_agent.digest import content_digest
+from convsync_agent.engine import Engine
+from convsync_agent.errors import LockHeld, Refused, StorageProblem
+from convsync_agent.imports import newest_extras
+from convsync_agent.model import (
+    BASE_CONFIG,
+    EVENTS,
+    METADATA,
+    UNIT_FILES,
+    Copy,
+    Extra,
+    FileCopy,
+    Grade,
+    Kind,
+    Partition,
+    Readable,
+    Root,
+    Unit,
+    UnitCopy,
+)
+from convsync_agent.names import id_text
+from convsync_agent.plan import Action, AddExtras, Import, Plan, Update
+from convsync_agent.registry import settle
+from convsync_agent.site import Site, resolve
+
+Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]
+"""(name, content) of every file of each unit that is to become current."""
+
+BOTH = (Unit.STREAM, Unit.METADATA)
+PREFIX = "restoring-"
+LOCK_RETRY_SECONDS = 0.1
+UNSTABLE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Restored:
+    """What was written, by root, and the roots that could not be written."""
+
+    written: list[str] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+    files: int = 0
+
+
+def fault_in(contents: Contents) -> str:
+    """'' or why JP could not use this content."""
+    for unit, files in contents.items():
+        have = dict(files)
+        if unit is Unit.METADATA:
+            fault = check_metadata(have[METADATA]) if METADATA in have else f"no {METADATA}"
+        elif unit is Unit.STREAM:
+            base = have.get(BASE_CONFIG)
+            fault = check_base_config(base) if base is not None else ""
+            fault = fault or (check_events(have[EVENTS], base is None) if EVENTS in have else f"no {EVENTS}")
+        else:
+            fault = ""
+        if fault:
+            return fault
+    return ""
+
+
+def look(engine: Engine, site: Site, conversation: int) -> list[Copy]:
+    """Every copy there is now, the silo's first. Raises StorageProblem when the silo is not there."""
+    resolve(site, time.time_ns() // 1_000_000)
+    if site.silo_state is not Readable.YES:
+        raise StorageProblem(
+            "the silo is not there", where=site.silo.root.path, hint="convsync register", code="missing"
+        )
+    found = []
+    for view in site.views():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            view.listing = scan.list_root(view.root.path)
+            for place in view.listing.places(conversation):
+                found.append(engine.eye.look(view.root, conversation, place, None)[0])
+    return found
+
+
+def read_units(copy: Copy) -> dict[Unit, list[tuple[str, bytes]]]:
+    """The bytes of both units of a copy, as they were looked at. Raises Refused when they are changing."""
+    archived = copy.partition is Partition.ARCHIVED
+    found: dict[Unit, list[tuple[str, bytes]]] = {}
+    try:
+        with fs.opened_partition(copy.root.path, archived=archived) as part, fs.opened_dir(copy.name, dir_fd=part) as fd:
+            for unit in BOTH:
+                found[unit] = [(f.name, fs.read_file(f.name, fd)[0]) for f in copy.unit(unit).files if f.stamp]
+                if [content_digest(raw) for _, raw in found[unit]] != [d for d in copy.unit(unit).digest if d]:
+                    raise fs.ChangedError
+    except (OSError, fs.ChangedError, fs.OddFileError):
+        raise _changing(copy.conversation) from None
+    return found
+
+
+def make_current(engine: Engine, site: Site, conversation: int, contents: Contents, patience: float) -> Restored:
+    """Put `contents` into the silo and every worktree copy that may be written; what they replace is kept first.
+
+    Waits up to `patience` seconds for JP's lock. Raises LockHeld, Refused, StorageProblem.
+    """
+    done = Restored()
+    started = time.monotonic()
+    contents = _completed(engine, site, conversation, contents)
+    with _laid_out(engine.history.data_dir, conversation, contents) as source:
+        while True:
+            _wait_for_lock(site, conversation, started + patience)
+            copies = look(engine, site, conversation)
+            actions = _plan(site, source, copies, contents, done)
+            results = _apply(engine, site, Plan(tuple(actions)))
+            _note(done, results)
+            waiting = {r.reason for r in results if not isinstance(r, Done | Failed)}
+            if not waiting and not any(isinstance(a, Import) for a in actions):
+                break
+            if "locked" in waiting and time.monotonic() >= started + patience:
+                raise _held(site, conversation)
+            if "unstable" in waiting and time.monotonic() - started > patience + UNSTABLE_SECONDS:
+                raise _changing(conversation)
+            time.sleep(LOCK_RETRY_SECONDS if waiting else 0)
+    engine.contents.clear()
+    settle(engine, site, {conversation})
+    engine.ledger.close("conflict", site.id, conversation)
+    return done
+
+
+# -- what to do -------------------------------------------------------------------
+
+
+def _completed(engine: Engine, site: Site, conversation: int, contents: Contents) -> Contents:
+    """Where no copy is left at all, the other unit comes from the history, too: JP wants every file."""
+    if look(engine, site, conversation):
+        return contents
+    found = dict(contents)
+    for unit in BOTH:
+        if unit not in found:
+            versions = engine.history.versions(site.id, conversation)
+            newest = next((m for m in versions if m.unit is unit and m.valid), None)
+            if newest is None:
+                raise Refused(
+                    f"no copy is left, and the history has no {unit} to go with it",
+                    where=id_text(conversation),
+                    hint=f"convsync restore {id_text(conversation)} --into PATH",
+                    code="incomplete",
+                )
+            files = engine.history.read(site.id, conversation, newest.version)
+            found[unit] = [(name, raw) for name, raw, _ in files]
+    return found
+
+
+def _plan(site: Site, source: Copy, copies: Sequence[Copy], contents: Contents, done: Restored) -> list[Action]:
+    """What is still to be done, in order: the silo first; a silo copy that has to be made, alone."""
+    conversation = source.conversation
+    roots = [c.root for c in copies]
+    if len(set(roots)) < len(roots):
+        raise Refused(
+            "two directories claim this conversation",
+            where=id_text(conversation),
+            hint="remove one of them, or: convsync restore --into PATH",
+            code="doubled",
+        )
+    silo = next((c for c in copies if c.root.is_silo), None)
+    if silo is None:
+        return [_import(site, source, copies, contents)]
+    done.left.clear()
+    actions: list[Action] = []
+    for copy in copies:
+        for unit in BOTH:
+            if unit in contents and _wanted(site, copy, silo, unit, source, done):
+                younger = copy.unit(unit).mtime_ns > source.unit(unit).mtime_ns
+                keep = copy.unit(unit).exists
+                actions.append(Update(conversation, unit, source, copy, keep=keep, why="restored over", younger=younger))
+    if Unit.EXTRAS in contents:
+        actions += _extras(source, silo)
+    return actions
+
+
+def _wanted(site: Site, copy: Copy, silo: Copy, unit: Unit, source: Copy, done: Restored) -> bool:
+    """This copy is to be written: it differs, may be written and can be kept first."""
+    if copy.unit(unit).digest == source.unit(unit).digest and copy.unit(unit).grade not in OUT_OF_REACH:
+        return False
+    tree = site.trees.get(copy.root.path)
+    if tree is not None and (not tree.worktree.refresh or copy.partition is not silo.partition):
+        return False
+    if not copy.root.is_silo and copy.partition is Partition.ARCHIVED:
+        return False
+    if copy.unit(unit).grade in OUT_OF_REACH:
+        if copy.root.is_silo:
+            raise Refused(
+                f"the durable copy cannot be replaced: {copy.unit(unit).fault}",
+                where=id_text(copy.conversation),
+                hint="mend or remove that file first",
+                code="held",
+            )
+        done.left.append((copy.root.path, copy.unit(unit).fault))
+        return False
+    return True
+
+
+def _import(site: Site, source: Copy, copies: Sequence[Copy], contents: Contents) -> Import:
+    """There is no durable copy: make one, whatever is not restored coming from the newest valid copy."""
+    newest = sorted(copies, key=lambda c: (-c.metadata.mtime_ns, c.root.order))
+
+    def best(unit: Unit) -> Copy:
+        if unit in contents:
+            return source
+        fit = [c for c in copies if c.unit(unit).grade is Grade.VALID]
+        if not fit:
+            raise Refused(
+                f"no valid {unit} is left to go with it",
+                where=id_text(source.conversation),
+                hint=f"convsync restore {id_text(source.conversation)} --into PATH",
+                code="incomplete",
+            )
+        return max(fit, key=lambda c: c.unit(unit).mtime_ns)
+
+    extras = list(newest_extras(copies, None))
+    if Unit.EXTRAS in contents:
+        mine = {e.path for e in source.extras}
+        extras = [(c, e) for c, e in extras if e.path not in mine] + [(source, e) for e in source.extras]
+    return Import(
+        conversation=source.conversation,
+        target=site.silo.root,
+        partition=newest[0].partition if newest else Partition.LIVE,
+        name=newest[0].name if newest else source.name,
+        stream=best(Unit.STREAM),
+        metadata=best(Unit.METADATA),
+        extras=tuple(extras),
+    )
+
+
+def _extras(source: Copy, silo: Copy) -> list[Action]:
+    have = {e.path: e for e in silo.extras}
+    files = tuple(e for e in source.extras if e.path not in have or not _same_extra(silo, have[e.path], e))
+    return [AddExtras(source.conversation, source, silo, files)] if files else []
+
+
+def _same_extra(silo: Copy, old: Extra, new: Extra) -> bool:
+    from convsync_agent.imported import digest_of_extra  # noqa: PLC0415
+
+    try:
+        return digest_of_extra(silo, old) == new.digest
+    except (OSError, fs.ChangedError, fs.OddFileError):
+        return False
+
+
+# -- doing it -----------------------------------------------------------------------
+
+
+def _apply(engine: Engine, site: Site, plan: Plan) -> list[Result]:
+    applier = Applier(
+        site.silo.root,
+        lambda: site.stores,
+        lambda copy, unit, files, why: engine.knower.keep(site.id, copy, unit, files, why),
+        Journal(
+            lambda c, target, work: engine.ledger.put_pending(site.id, c, target, work),
+            lambda c, target: engine.ledger.drop_pending(site.id, c, target),
+        ),
+        engine.contents,
+    )
+    try:
+        return list(applier.apply(plan))
+    finally:
+        engine.waiting.extend(applier.waiting)
+        engine.staged_in |= applier.staged_in
+
+
+def _note(done: Restored, results: Sequence[Result]) -> None:
+    for result in results:
+        if isinstance(result, Failed):
+            problem = result.problem
+            where = problem.root.path if problem.root else None
+            raise StorageProblem(problem.detail, where=where, hint="convsync status", code=problem.kind)
+        if isinstance(result, Done):
+            action = result.action
+            target = action.target if isinstance(action, Import) else None
+            root = target if target is not None else _root_of(action)
+            if root.path not in done.written:
+                done.written.append(root.path)
+            done.files += result.files
+
+
+def _root_of(action: Action) -> Root:
+    assert isinstance(action, Update | AddExtras)  # noqa: S101  # nothing else is planned here
+    return action.target.root
+
+
+def _wait_for_lock(site: Site, conversation: int, deadline: float) -> None:
+    """Wait while it can be seen that somebody holds the lock: nothing is kept or staged for nothing."""
+    silo = site.silo.root.path
+    while locks.busy_conversations(silo, [conversation]):
+        if time.monotonic() >= deadline:
+            raise _held(site, conversation)
+        time.sleep(LOCK_RETRY_SECONDS)
+
+
+def _held(site: Site, conversation: int) -> LockHeld:
+    paths = [layout.lock_path(p, conversation) for p in (site.silo.root.path, *site.stores)]
+    holder = next((h for h in map(locks.holder_of, paths) if h is not None), None)
+    who = f"pid {holder.pid}" if holder and holder.pid else "another process"
+    session = f", session {holder.session}" if holder and holder.session else ""
+    return LockHeld(
+        f"in use by {who}{session}",
+        where=id_text(conversation),
+        hint="try again when it is done, or wait longer: JP_LOCK_DURATION=2m",
+    )
+
+
+def _changing(conversation: int) -> Refused:
+    return Refused(
+        "it is being written right now", where=id_text(conversation), hint="try again in a moment", code="unstable"
+    )
+
+
+# -- the content as a copy ------------------------------------------------------------
+
+
+@contextmanager
+def _laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[Copy]:
+    """The content as a directory of its own, dated now: what `apply` can read, check and read again."""
+    _sweep(data_dir)
+    top = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=data_dir)
+    try:
+        yield _write(Root(Kind.WORKTREE, top), conversation, contents)
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _write(root: Root, conversation: int, contents: Contents) -> Copy:
+    name = str(conversation)
+    path = os.path.join(root.path, fs.CONVERSATIONS, name)
+    os.makedirs(path)
+    now = time.time_ns()
+    units = {u: UnitCopy(tuple(FileCopy(n) for n in UNIT_FILES[u]), closed=True) for u in BOTH}
+    extras = []
+    for unit, files in contents.items():
+        copies = {}
+        for file, raw in files:
+            with ExitStack() as stack:
+                fd = stack.enter_context(fs.opened_dir(path))
+                *parents, last = file.split("/")
+                for part in parents:
+                    fs.make_dir(part, fd)
+                    fd = stack.enter_context(fs.opened_dir(part, dir_fd=fd))
+                stamp = fs.write_new(last, raw, fd, mtime_ns=now, sync=False)
+            copies[file] = FileCopy(file, stamp, content_digest(raw))
+            if unit is Unit.EXTRAS:
+                extras.append(Extra(file, stamp, content_digest(raw)))
+        if unit in units:
+            units[unit] = replace(units[unit], files=tuple(copies.get(f.name, f) for f in units[unit].files))
+    stream, metadata = units[Unit.STREAM], units[Unit.METADATA]
+    inode = os.stat(path).st_ino
+    return Copy(root, conversation, name, Partition.LIVE, inode, stream, metadata, tuple(sorted(extras)))
+
+
+def _sweep(data_dir: str) -> None:
+    """What a crash left: copies of what the history or a root has, so they are simply removed."""
+    for name in os.listdir(data_dir):
+        pid = name.removeprefix(PREFIX).partition("-")[0]
+        if name.startswith(PREFIX) and pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(os.path.join(data_dir, name), ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
