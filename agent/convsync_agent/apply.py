@@ -22,7 +22,7 @@ from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Building, build, keep_extras_loser, put_extra
 from convsync_agent.locks import BusyError, HeldLock, conversation_lock
-from convsync_agent.model import Copy, FileCopy, Partition, Root, Unit
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.observe import Contents
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Problem, Rename, Update, target_of
 
@@ -95,6 +95,7 @@ class Applier:
     keep: Keeper
     journal: Journal
     contents: Contents
+    trust: Callable[[Copy, FileCopy, Stamp], None]
     waiting: list[staging.Retired] = field(default_factory=list)
     staged_in: set[Root] = field(default_factory=set)
 
@@ -292,7 +293,16 @@ class Applier:
             s.file: s.inode for s in job.staged if s.inode >= 0
         }
         place.set_ages(place.true_ages(job.action), inodes, fd, durable=durable and not job.single)
+        self._trust(job, fd)
         return len(job.staged)
+
+    def _trust(self, job: place.Job, fd: int) -> None:
+        """What we placed need not be read back: its inode is ours, its digest was checked when it was staged."""
+        source = job.action.source.unit(job.action.unit)
+        for item in job.staged:
+            stamp = fs.stat_file(item.file, fd) if item.inode >= 0 else None
+            if stamp is not None and stamp.inode == item.inode:
+                self.trust(job.action.target, source.file(item.file), stamp)
 
     def _extras(self, target: _Target, lock: HeldLock, fd: int, stage_fd: int) -> int:
         count = 0

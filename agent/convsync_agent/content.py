@@ -90,6 +90,8 @@ def stream_contains(outer: Stream, inner: Stream) -> bool:
             return False
         if _continues(outer_events, inner_events, packed=packed):
             return True
+        if _heads_differ(outer_events, inner_events):
+            return False
         longer, shorter = _events(outer_events), _events(inner_events)
     except NotJson:
         return False
@@ -143,16 +145,32 @@ def _answers(event: dict[str, Any]) -> bool:
 
 
 def _continues(outer: bytes, inner: bytes, *, packed: bool) -> bool:
-    """JP's own layout, by bytes: `inner` without its closing bracket, then more elements or the end.
+    """An append, by bytes: `inner` without its closing bracket, then more elements or the end.
 
-    A raw line feed is never inside a string, so in valid JSON the cut is between two tokens.
+    Both are valid JSON, so what comes before the bracket ends with a whole token in both.
     """
-    if inner == b"[]\n":
-        return not packed and outer.startswith(b"[\n  {") and outer.endswith(b"\n  }\n]\n")
-    if not (inner.startswith(b"[\n  {") and inner.endswith(b"\n  }\n]\n")):
+    if not inner.rstrip().endswith(b"]"):
         return False
-    end = len(inner) - 3
-    return outer[end : end + 2] in (b",\n", b"\n]") and outer.startswith(inner[:end])
+    end = len(inner.rstrip()[:-1].rstrip())
+    if end <= 1 or inner[:end].strip() == b"[":
+        return not packed and outer.lstrip().startswith(b"[") and outer.rstrip().endswith(b"]")
+    return outer.startswith(inner[:end]) and outer[end : end + 64].lstrip()[:1] in (b",", b"]")
+
+
+_SPACE = b" \t\r\n"
+_HEAD = 2048
+_PARSED_AT_MOST = 1 << 20
+
+
+def _heads_differ(outer: bytes, inner: bytes) -> bool:
+    """A cheap no: a stream edited at its start is not continued, and a huge one is not worth two parses.
+
+    A wrong no is safe: what is not known to be contained is kept (R4).
+    """
+    if len(inner) <= _HEAD or len(inner) > _PARSED_AT_MOST:
+        return len(inner) > _HEAD
+    one, two = (raw[:_HEAD].translate(None, _SPACE)[: _HEAD // 4] for raw in (outer, inner))
+    return one != two and b"\\" not in one and b"\\" not in two
 
 
 def _contains_mixed(outer: Stream, inner: Stream) -> bool:

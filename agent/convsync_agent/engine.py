@@ -218,12 +218,19 @@ class Engine:
                 lambda c, target: self.ledger.drop_pending(site.id, c, target),
             ),
             self.contents,
+            self.eye.trust,
         )
         for result in applier.apply(plan):
             outcome.results.append(result)
             self._after(site, result, outcome)
         self.waiting.extend(applier.waiting)
         self.staged_in |= applier.staged_in
+
+    def perform(self, site: Site, plan: Plan) -> list[Result]:
+        """Do what a person decided, outside of any cycle; a cycle afterwards records it."""
+        outcome = Outcome()
+        self._apply(site, plan, outcome)
+        return outcome.results
 
     def _after(self, site: Site, result: Result, outcome: Outcome) -> None:
         """Bookkeeping of one result: what to try again and when, and what a person has to hear."""

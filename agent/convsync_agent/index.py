@@ -172,7 +172,9 @@ def _entry(site: Site, trees: Mapping[str, Tree], conversation: int) -> IndexEnt
         if spot.place.archived is archived:
             spots.setdefault(spot.root, spot)
     durable = site.silo.root in spots
-    presence = {p: _presence(durable=durable, here=t.root in spots) for p, t in trees.items() if durable or t.root in spots}
+    presence = {
+        p: _presence(durable=durable, here=t.root in spots) for p, t in trees.items() if durable or t.root in spots
+    }
     partition = Partition.ARCHIVED if archived else Partition.LIVE
     return IndexEntry(conversation, presence, partition, tuple(spots.values()), site.id)
 
@@ -317,7 +319,9 @@ class Shelf:
         part = self._partition(spot)
         for name in names if part is not None else ():
             try:
-                newest = max(newest, os.stat(f"{spot.place.name}/{name}", dir_fd=part, follow_symlinks=False).st_mtime_ns)
+                newest = max(
+                    newest, os.stat(f"{spot.place.name}/{name}", dir_fd=part, follow_symlinks=False).st_mtime_ns
+                )
             except OSError:
                 continue
         return newest
@@ -381,5 +385,3 @@ def first_request(raw: bytes) -> str | None:
 def said(path: str, error: OSError) -> str:
     """One line about a root that could not be listed."""
     return f"{path} cannot be listed ({kind_of(error)}: {reason_of(error)}); what it holds is not shown"
-
-

@@ -37,7 +37,7 @@ from convsync_agent.observe import Contents
 from convsync_agent.plan import Keep
 from convsync_agent.scan import Place, View
 from convsync_agent.site import Site
-from convsync_agent.summary import summarise_events
+from convsync_agent.summary import count_events
 
 BOTH = (Unit.STREAM, Unit.METADATA)
 MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
@@ -94,6 +94,9 @@ class Knower:
         except (OSError, fs.ChangedError, fs.OddFileError):
             return set()  # not known to be contained: then the loser is kept
         check = _stream_in if unit is Unit.STREAM else _metadata_in
+        if any(c.root.is_silo for c in copies):
+            # Only the newest can win; an import may also prefer an older copy that contains all others.
+            return {(unit, inner, outer) for outer in list(raw)[:1] for inner in list(raw)[1:] if check(raw[outer], raw[inner])}
         return {
             (unit, inner, outer)
             for outer in variants
@@ -124,7 +127,7 @@ class Knower:
 
     def keep(self, workspace: str, copy: Copy, unit: Unit, files: Sequence[tuple[str, bytes, int]], why: str) -> None:
         """Put a losing or unsaved unit into the history; durable when this returns (R4)."""
-        events = next((summarise_events(raw).events for name, raw, _ in files if name == EVENTS), None)
+        events = next((count_events(raw) for name, raw, _ in files if name == EVENTS), None)
         valid = unit is Unit.EXTRAS or copy.unit(unit).grade is Grade.VALID
         self.history.keep(
             workspace,

@@ -7,7 +7,6 @@ cycle is true here: at every instant JP's own rule picks something complete.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -17,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs, layout, locks, scan
-from convsync_agent.apply import Applier, Done, Failed, Journal, Result
+from convsync_agent.apply import Done, Failed, Result
 from convsync_agent.content import check_base_config, check_events, check_metadata
 from convsync_agent.contest import OUT_OF_REACH
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
-from convsync_agent.errors import LockHeld, Refused, StorageProblem
+from convsync_agent.errors import LockHeld, Refused, StorageProblem, storage_problem
 from convsync_agent.imports import newest_extras
 from convsync_agent.model import (
     BASE_CONFIG,
@@ -51,7 +50,7 @@ Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]
 BOTH = (Unit.STREAM, Unit.METADATA)
 PREFIX = "restoring-"
 LOCK_RETRY_SECONDS = 0.1
-UNSTABLE_SECONDS = 3.0
+UNSTABLE_TRIES = 30
 
 
 @dataclass(slots=True)
@@ -89,10 +88,15 @@ def look(engine: Engine, site: Site, conversation: int) -> list[Copy]:
         )
     found = []
     for view in site.views():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             view.listing = scan.list_root(view.root.path)
-            for place in view.listing.places(conversation):
-                found.append(engine.eye.look(view.root, conversation, place, None)[0])
+            places = view.listing.places(conversation)
+            found += [engine.eye.look(view.root, conversation, place, None)[0] for place in places]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if view is site.silo:
+                raise storage_problem(error, view.root.path, "read the durable copy") from None
     return found
 
 
@@ -101,7 +105,10 @@ def read_units(copy: Copy) -> dict[Unit, list[tuple[str, bytes]]]:
     archived = copy.partition is Partition.ARCHIVED
     found: dict[Unit, list[tuple[str, bytes]]] = {}
     try:
-        with fs.opened_partition(copy.root.path, archived=archived) as part, fs.opened_dir(copy.name, dir_fd=part) as fd:
+        with (
+            fs.opened_partition(copy.root.path, archived=archived) as part,
+            fs.opened_dir(copy.name, dir_fd=part) as fd,
+        ):
             for unit in BOTH:
                 found[unit] = [(f.name, fs.read_file(f.name, fd)[0]) for f in copy.unit(unit).files if f.stamp]
                 if [content_digest(raw) for _, raw in found[unit]] != [d for d in copy.unit(unit).digest if d]:
@@ -111,27 +118,31 @@ def read_units(copy: Copy) -> dict[Unit, list[tuple[str, bytes]]]:
     return found
 
 
-def make_current(engine: Engine, site: Site, conversation: int, contents: Contents, patience: float) -> Restored:
+def make_current(
+    engine: Engine, site: Site, conversation: int, contents: Contents, *, why: str, patience: float
+) -> Restored:
     """Put `contents` into the silo and every worktree copy that may be written; what they replace is kept first.
 
     Waits up to `patience` seconds for JP's lock. Raises LockHeld, Refused, StorageProblem.
     """
     done = Restored()
-    started = time.monotonic()
+    deadline = time.monotonic() + patience
+    unstable = 0
     contents = _completed(engine, site, conversation, contents)
     with _laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
-            _wait_for_lock(site, conversation, started + patience)
+            _wait_for_lock(site, conversation, deadline)
             copies = look(engine, site, conversation)
-            actions = _plan(site, source, copies, contents, done)
-            results = _apply(engine, site, Plan(tuple(actions)))
+            actions = _plan(site, source, copies, contents, done, why)
+            results = engine.perform(site, Plan(tuple(actions)))
             _note(done, results)
             waiting = {r.reason for r in results if not isinstance(r, Done | Failed)}
             if not waiting and not any(isinstance(a, Import) for a in actions):
                 break
-            if "locked" in waiting and time.monotonic() >= started + patience:
+            unstable += "unstable" in waiting
+            if "locked" in waiting and time.monotonic() >= deadline:
                 raise _held(site, conversation)
-            if "unstable" in waiting and time.monotonic() - started > patience + UNSTABLE_SECONDS:
+            if unstable > UNSTABLE_TRIES:
                 raise _changing(conversation)
             time.sleep(LOCK_RETRY_SECONDS if waiting else 0)
     engine.contents.clear()
@@ -164,7 +175,9 @@ def _completed(engine: Engine, site: Site, conversation: int, contents: Contents
     return found
 
 
-def _plan(site: Site, source: Copy, copies: Sequence[Copy], contents: Contents, done: Restored) -> list[Action]:
+def _plan(
+    site: Site, source: Copy, copies: Sequence[Copy], contents: Contents, done: Restored, why: str
+) -> list[Action]:
     """What is still to be done, in order: the silo first; a silo copy that has to be made, alone."""
     conversation = source.conversation
     roots = [c.root for c in copies]
@@ -185,14 +198,14 @@ def _plan(site: Site, source: Copy, copies: Sequence[Copy], contents: Contents, 
             if unit in contents and _wanted(site, copy, silo, unit, source, done):
                 younger = copy.unit(unit).mtime_ns > source.unit(unit).mtime_ns
                 keep = copy.unit(unit).exists
-                actions.append(Update(conversation, unit, source, copy, keep=keep, why="restored over", younger=younger))
+                actions.append(Update(conversation, unit, source, copy, keep=keep, why=why, younger=younger))
     if Unit.EXTRAS in contents:
         actions += _extras(source, silo)
     return actions
 
 
 def _wanted(site: Site, copy: Copy, silo: Copy, unit: Unit, source: Copy, done: Restored) -> bool:
-    """This copy is to be written: it differs, may be written and can be kept first."""
+    """Whether this copy is to be written: it differs, may be written and can be kept first."""
     if copy.unit(unit).digest == source.unit(unit).digest and copy.unit(unit).grade not in OUT_OF_REACH:
         return False
     tree = site.trees.get(copy.root.path)
@@ -263,24 +276,6 @@ def _same_extra(silo: Copy, old: Extra, new: Extra) -> bool:
 # -- doing it -----------------------------------------------------------------------
 
 
-def _apply(engine: Engine, site: Site, plan: Plan) -> list[Result]:
-    applier = Applier(
-        site.silo.root,
-        lambda: site.stores,
-        lambda copy, unit, files, why: engine.knower.keep(site.id, copy, unit, files, why),
-        Journal(
-            lambda c, target, work: engine.ledger.put_pending(site.id, c, target, work),
-            lambda c, target: engine.ledger.drop_pending(site.id, c, target),
-        ),
-        engine.contents,
-    )
-    try:
-        return list(applier.apply(plan))
-    finally:
-        engine.waiting.extend(applier.waiting)
-        engine.staged_in |= applier.staged_in
-
-
 def _note(done: Restored, results: Sequence[Result]) -> None:
     for result in results:
         if isinstance(result, Failed):
@@ -347,7 +342,7 @@ def _write(root: Root, conversation: int, contents: Contents) -> Copy:
     path = os.path.join(root.path, fs.CONVERSATIONS, name)
     os.makedirs(path)
     now = time.time_ns()
-    units = {u: UnitCopy(tuple(FileCopy(n) for n in UNIT_FILES[u]), closed=True) for u in BOTH}
+    units = {u: UnitCopy(tuple(FileCopy(n) for n in UNIT_FILES[u]), age_ns=0, closed=True) for u in BOTH}
     extras = []
     for unit, files in contents.items():
         copies = {}
@@ -385,5 +380,3 @@ def _alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-

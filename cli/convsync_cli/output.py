@@ -52,6 +52,13 @@ def note(text: str) -> None:
     sys.stderr.write(printable(text) + "\n")
 
 
+def progress(text: str) -> None:
+    """Rewrite the one line of progress on a terminal; '' takes it away. Nothing elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K" + printable(text)[: width() - 1])
+        sys.stderr.flush()
+
+
 def error(problem: ConvsyncError, *, as_json: bool) -> None:
     if as_json:
         body = {"code": problem.code, "message": str(problem), "hint": problem.hint}

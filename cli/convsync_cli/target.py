@@ -147,8 +147,12 @@ def _only(text: str, sites: dict[str, Site], matches: Sequence[Target]) -> Targe
         names = [_long(t) for t in matches]
     else:
         names = [t.id for t in sorted(matches, key=lambda t: t.conversation)]
-    shown = ", ".join(names[:SHOWN_MATCHES]) + (f" and {len(names) - SHOWN_MATCHES} more" if len(names) > SHOWN_MATCHES else "")
-    raise UsageProblem(f"several conversations match: {shown}", where=text, hint="type more of the id", code="ambiguous")
+    shown = ", ".join(names[:SHOWN_MATCHES]) + (
+        f" and {len(names) - SHOWN_MATCHES} more" if len(names) > SHOWN_MATCHES else ""
+    )
+    raise UsageProblem(
+        f"several conversations match: {shown}", where=text, hint="type more of the id", code="ambiguous"
+    )
 
 
 def _long(target: Target) -> str:
