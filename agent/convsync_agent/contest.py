@@ -38,6 +38,8 @@ def hold_contest(copies: Sequence[Copy], unit: Unit, base: Base, now: int, draft
     rest = [c for c in newest_first(copies, unit) if not set_aside(c, unit, draft)]
     while rest and not fit(rest[0], unit):
         unfit = rest.pop(0)
+        if any(fit(c, unit) and c.unit(unit).digest == unfit.unit(unit).digest for c in rest):
+            continue  # the same bytes are whole elsewhere: nothing to wait for
         if not report_unfit(unfit, unit, base, draft):
             return Contest(None)
     if not rest:

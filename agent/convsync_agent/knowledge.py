@@ -96,7 +96,12 @@ class Knower:
         check = _stream_in if unit is Unit.STREAM else _metadata_in
         if any(c.root.is_silo for c in copies):
             # Only the newest can win; an import may also prefer an older copy that contains all others.
-            return {(unit, inner, outer) for outer in list(raw)[:1] for inner in list(raw)[1:] if check(raw[outer], raw[inner])}
+            return {
+                (unit, inner, outer)
+                for outer in list(raw)[:1]
+                for inner in list(raw)[1:]
+                if check(raw[outer], raw[inner])
+            }
         return {
             (unit, inner, outer)
             for outer in variants

@@ -149,10 +149,13 @@ class Draft:
     again: list[tuple[int, int]] = field(default_factory=list)
 
     def finish(self) -> Plan:
+        soonest: dict[tuple[int, str, Root | None], Deferred] = {}
+        for one in sorted(self.deferred, key=lambda d: -d.again_ns):
+            soonest[one.conversation, one.reason, one.root] = one
         return Plan(
             tuple(sorted(self.actions, key=order)),
             tuple(
-                sorted(self.deferred, key=lambda d: (d.conversation, d.reason, d.root.order if d.root else (-1, "")))
+                sorted(soonest.values(), key=lambda d: (d.conversation, d.reason, d.root.order if d.root else (-1, "")))
             ),
             tuple(
                 sorted(

@@ -188,6 +188,8 @@ def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
 
 def _keep_unsaved(scene: _Scene, copies: Sequence[Copy], draft: Draft, actions: Sequence[object]) -> None:
     """Quiet content of a worktree that is in no silo copy and no plan goes into the history after 1 s."""
+    if any(isinstance(a, Import) for a in actions):
+        return  # decided again in the next pass, beside a durable copy
     handled = {(u, c.root) for a in actions for u, c in _touched(a)}
     durable = [c for c in copies if c.root.is_silo]
     for copy in copies:
@@ -205,10 +207,9 @@ def _keep_unsaved(scene: _Scene, copies: Sequence[Copy], draft: Draft, actions: 
 
 def _touched(action: object) -> list[tuple[Unit, Copy]]:
     """The units that an action makes durable or keeps, by where they lie."""
-    if isinstance(action, Import):
-        return [(Unit.STREAM, action.stream), (Unit.METADATA, action.metadata)]
     if isinstance(action, Update):
-        return [(action.unit, action.source), (action.unit, action.target)]
+        made_durable = [(action.unit, action.source)] if action.target.root.is_silo else []
+        return [*made_durable, (action.unit, action.target)]
     return [(action.unit, action.source)] if isinstance(action, Keep) else []
 
 

@@ -153,7 +153,7 @@ class Reader:
         return sorted({c for v in scope for c in v.listing.conversations() | v.listing.odd.keys()})
 
     def _in_reach(self, tree: Tree, seen: set[tuple[int, int]]) -> bool:
-        """Whether this is a worktree of this workspace now. One that is gone is no trouble: the silo has what it held."""
+        """Whether it is a worktree of this workspace now. One that is gone is no trouble: what it held is durable."""
         store = tree.root.path
         tree.identity = layout.identity(store)
         if tree.identity is None:

@@ -79,5 +79,6 @@ def schema(context: Context) -> int:
     return 0
 
 
-for _each in (show, path, schema):
-    config.add_command(_each)
+config.add_command(show)
+config.add_command(path)
+config.add_command(schema)

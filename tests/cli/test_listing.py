@@ -1,0 +1,439 @@
+"""`ls`, `show` and `path` on real directories: what they say, and that they write nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+
+import pytest
+from machine import LONG_AGO, SECOND, as_jp, event, put
+
+from convsync_agent.index import Filter, Status, first_request, glance, list_conversations, load_index
+from convsync_agent.model import Partition, Presence
+from convsync_agent.site import load_sites
+from convsync_agent.state import reader
+from convsync_agent.summary import summarise_events
+
+BOTH, LOCAL, EXTERNAL, STORED = 17000000001, 17000000002, 18000000003, 16900000004
+KEYS = ["id", "createdAt", "lastActivityAt", "title", "status", "workspaceId", "presence", "worktrees", "events", "cwd"]
+
+
+@pytest.fixture
+def filled(machine):
+    """In worktree a one projected and one external; in the silo also one local; one archived in both; b empty."""
+    a = machine.worktree("a", register=False)
+    machine.write(a, BOTH, event("first", "2024-01-01 10:00:00.0"), slug="first", title="First of all")
+    machine.write(a, STORED, event("put away", "2023-01-01 10:00:00.0"), archived=True)
+    machine.ok("register", a)
+    machine.worktree("b")
+    machine.write(
+        machine.silo(),
+        LOCAL,
+        event("a", "2024-03-01 10:00:00.0"),
+        event("b", "2024-03-01 10:00:01.5"),
+        title="Only\nhere",
+    )
+    machine.write(a, EXTERNAL, event("x" * 200, "2024-02-01 10:00:00.0"))
+    return machine
+
+
+def ids(ran):
+    return [int(c["id"].removeprefix("jp-c")) for c in ran.json["conversations"]]
+
+
+def listed(machine, *flags):
+    return ids(machine.ok("ls", "--json", *flags))
+
+
+def index_of(machine, workspace="abcde"):
+    opened = reader(str(machine.base / "state" / "convsync"))
+    site = load_sites(opened, 0)[workspace]
+    opened.close()
+    return site
+
+
+# -- the index ------------------------------------------------------------------
+
+
+def test_load_index_returns_presence(filled):
+    """Each conversation occurs once, with its presence in each registered worktree (contract 5.1)."""
+    a, b = str(filled.base / "a"), str(filled.base / "b")
+
+    found = {e.id: (dict(e.presence), e.partition) for e in load_index(index_of(filled))}
+
+    assert found == {
+        BOTH: ({a: Presence.PROJECTED, b: Presence.USER_LOCAL_ONLY}, Partition.LIVE),
+        LOCAL: ({a: Presence.USER_LOCAL_ONLY, b: Presence.USER_LOCAL_ONLY}, Partition.LIVE),
+        EXTERNAL: ({a: Presence.WORKSPACE_ONLY}, Partition.LIVE),
+        STORED: ({a: Presence.PROJECTED, b: Presence.USER_LOCAL_ONLY}, Partition.ARCHIVED),
+    }
+
+
+def test_one_entry_whatever_the_names(machine):
+    """Ids are compared, not directory names: other slugs in two roots are one conversation."""
+    a = machine.worktree("a", register=False)
+    machine.write(a, BOTH, "one", slug="one")
+    machine.ok("register", a)
+    os.rename(machine.directory(a, BOTH), a / ".jp" / "conversations" / f"{BOTH}-two")
+
+    assert listed(machine) == [BOTH]
+
+
+def test_each_metadata_file_is_read_at_most_once(filled, monkeypatch):
+    """A listing reads one metadata.json and one events.json a conversation, and none twice."""
+    from convsync_agent import index
+
+    read = []
+    real = index.fs.read_file
+    monkeypatch.setattr(
+        index.fs, "read_file", lambda name, fd: read.append((name, os.fstat(fd).st_ino)) or real(name, fd)
+    )
+
+    rows = list_conversations([index_of(filled)], Filter())
+
+    assert len(rows) == 4
+    assert len([r for r in read if r[0] == "metadata.json"]) == 4
+    assert len({r for r in read if r[0] == "metadata.json"}) == 4
+
+
+# -- the rows -------------------------------------------------------------------
+
+
+def test_json(filled):
+    """The document has exactly the keys of the contract, with what the newest copies say."""
+    a = str(filled.base / "a")
+    document = filled.ok("ls", "--json").json
+
+    assert list(document) == ["schema", "conversations"]
+    assert [list(c) for c in document["conversations"]] == [KEYS] * 3
+    assert document["conversations"][0] == {
+        "id": f"jp-c{LOCAL}",
+        "createdAt": LOCAL * 100,
+        "lastActivityAt": 1709287201500,
+        "title": "Only\nhere",
+        "status": "idle",
+        "workspaceId": "abcde",
+        "presence": "user_local_only",
+        "worktrees": [],
+        "events": 2,
+        "cwd": None,
+    }
+    by_id = {c["id"]: c for c in document["conversations"]}
+    assert by_id[f"jp-c{BOTH}"]["worktrees"] == [a]
+    assert by_id[f"jp-c{BOTH}"]["presence"] == "projected"
+    assert by_id[f"jp-c{EXTERNAL}"]["presence"] == "workspace_only"
+    assert by_id[f"jp-c{EXTERNAL}"]["title"] == "x" * 80
+
+
+def test_table(filled):
+    """A person sees ids, N, Y or ext, and titles on one line; the whole fits 80 columns on a terminal."""
+    lines = filled.ok("ls").out.splitlines()
+
+    assert lines[0].split("\t") == ["ID", "PRESENCE", "STATUS", "EVENTS", "ACTIVITY", "TITLE"]
+    assert {line.split("\t")[0]: line.split("\t")[1] for line in lines[1:]} == {
+        f"jp-c{LOCAL}": "Y",
+        f"jp-c{EXTERNAL}": "ext",
+        f"jp-c{BOTH}": "N",
+    }
+    assert len(lines) == 4
+
+
+def test_eighty_columns(filled, monkeypatch):
+    """On a terminal of 80 columns no line is longer."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    assert max(map(len, filled.ok("ls", "--no-color").out.splitlines())) <= 80
+
+
+FILTERS = [
+    ([], [LOCAL, EXTERNAL, BOTH]),
+    (["--all"], [LOCAL, EXTERNAL, BOTH, STORED]),
+    (["--archived"], [STORED]),
+    (["--status", "closed"], [STORED]),
+    (["--status", "idle,closed"], [LOCAL, EXTERNAL, BOTH, STORED]),
+    (["--status", "active"], []),
+    (["--status", "idle,foo"], [LOCAL, EXTERNAL, BOTH]),
+    (["--status", "foo"], [LOCAL, EXTERNAL, BOTH, STORED]),
+    (["--archived", "--status", "idle"], []),
+    (["--all", "--status", "closed"], [STORED]),
+    (["--presence", "projected"], [BOTH]),
+    (["--presence", "local"], [LOCAL]),
+    (["--presence", "user_local_only,workspace_only"], [LOCAL, EXTERNAL]),
+    (["--presence", "external"], [EXTERNAL]),
+    (["-q", "17"], [LOCAL, BOTH]),
+    (["-q", "jp-c18"], [EXTERNAL]),
+    (["-q", "  "], [LOCAL, EXTERNAL, BOTH]),
+    (["-q", "99"], []),
+    (["--sort", "id"], [BOTH, LOCAL, EXTERNAL]),
+    (["--sort", "id", "--reverse"], [EXTERNAL, LOCAL, BOTH]),
+    (["--sort", "created"], [EXTERNAL, LOCAL, BOTH]),
+    (["--sort", "events"], [LOCAL, BOTH, EXTERNAL]),
+    (["--sort", "activity", "--reverse"], [BOTH, EXTERNAL, LOCAL]),
+    (["--limit", "1"], [LOCAL]),
+    (["--limit", "0"], []),
+    (["--sort", "id", "--limit", "2"], [BOTH, LOCAL]),
+    (["--worktree", "../a"], [LOCAL, EXTERNAL, BOTH]),
+    (["--worktree", "../b"], [LOCAL, BOTH]),
+    (["--worktree", "../a", "--presence", "projected"], [BOTH]),
+    (["--worktree", "../b", "--presence", "projected"], []),
+    (["--worktree", "../b", "--presence", "local", "-q", "17", "--limit", "1"], [LOCAL]),
+    (["--worktree", "../a/.jp/conversations"], [LOCAL, EXTERNAL, BOTH]),
+    (["--worktree", "../elsewhere"], []),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), FILTERS, ids=[" ".join(f) or "none" for f, _ in FILTERS])
+def test_filters(filled, flags, expected):
+    """Each filter narrows, sorting is newest first and stable, and the limit comes last."""
+    assert listed(filled, *flags) == expected
+
+
+@pytest.mark.parametrize("parts", list(itertools.product([0, 1], repeat=3)), ids=str)
+def test_filters_compose(filled, parts):
+    """Workspace side, status and prefix narrow together: the result is what every one of them leaves."""
+    filters = [
+        (["--worktree", "../b"], {BOTH, LOCAL, STORED}),
+        (["--status", "closed"], {STORED}),
+        (["-q", "17"], {BOTH, LOCAL}),
+    ]
+    chosen = [f for f, wanted in zip(filters, parts, strict=True) if wanted]
+    expected = set.intersection({BOTH, LOCAL, EXTERNAL, STORED}, *(left for _, left in chosen))
+
+    flags = [] if parts[1] else ["--all"]
+    assert set(listed(filled, *flags, *(w for f, _ in chosen for w in f))) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"), [(["--presence", "gone"], 2), (["--sort", "size"], 2), (["--limit", "x"], 2)]
+)
+def test_bad_filters(machine, flags, code):
+    """What is no presence, no order or no number is bad usage."""
+    assert machine.run("ls", *flags).code == code
+
+
+def test_bad_status_is_said(filled):
+    """An unknown status is left out with a warning on stderr; stdout stays one document."""
+    ran = filled.ok("ls", "--status", "idle,opened", "--json")
+
+    assert "opened" in ran.err
+    assert len(ids(ran)) == 3
+
+
+def test_quiet_and_prefix(filled):
+    """After `ls`, -q is the prefix; before it and as --quiet it is the global flag."""
+    assert filled.ok("-q", "ls", "-q", "99").out == ""
+    assert filled.ok("ls", "--quiet", "-q", "99").out == ""
+    assert filled.run("ls", "-q").code == 2
+
+
+def test_active_while_locked(filled):
+    """A conversation whose lock is held now is active, and idle again after."""
+    with filled.holding(LOCAL):
+        assert listed(filled, "--status", "active") == [LOCAL]
+
+    assert listed(filled, "--status", "active") == []
+
+
+def test_vanished_worktree_still_answers(filled):
+    """A registered worktree that is gone shows what is durable, as local."""
+    shutil.rmtree(filled.base / "a")
+
+    rows = filled.ok("ls", "--json", "--worktree", filled.base / "a").json["conversations"]
+
+    assert {(c["id"], c["presence"], len(c["worktrees"])) for c in rows} == {
+        (f"jp-c{LOCAL}", "user_local_only", 0),
+        (f"jp-c{BOTH}", "user_local_only", 0),
+    }
+
+
+def test_paused_worktrees_are_shown(filled):
+    """A worktree that nobody watches for now still holds what it holds."""
+    path = str(filled.base / "state" / "convsync" / "state.db")
+    import sqlite3
+
+    db = sqlite3.connect(path)
+    db.execute("UPDATE worktree SET paused = 1")
+    db.commit()
+    db.close()
+
+    assert listed(filled, "--presence", "projected") == [BOTH]
+
+
+def test_newest_copy_is_shown(filled):
+    """Title and events come from the newest copy of their unit, independently, ties from the silo."""
+    a = filled.base / "a"
+    stream, metadata = (
+        filled.directory(a, BOTH) / "events.json",
+        filled.directory(filled.silo(), BOTH) / "metadata.json",
+    )
+    put(stream, as_jp([event("1"), event("2"), event("3", "2030-01-01 00:00:00.0")]), LONG_AGO + SECOND)
+    put(metadata, as_jp({"title": "Newer", "last_activated_at": "2023-11-14 22:13:20.0"}), LONG_AGO + 1)
+
+    row = next(c for c in filled.ok("ls", "--json").json["conversations"] if c["id"] == f"jp-c{BOTH}")
+
+    assert (row["title"], row["events"], row["lastActivityAt"]) == ("Newer", 3, 1893456000000)
+
+
+def test_touch_changes_nothing(filled):
+    """Activity is the time of the last event, not of a file."""
+    before = filled.ok("ls", "--json").out
+    os.utime(filled.directory(filled.silo(), BOTH) / "events.json")
+
+    assert filled.ok("ls", "--json").out == before
+
+
+def test_ties_keep_the_order_of_ids(machine):
+    """Equal activity stays in the order of ids, time after time."""
+    a = machine.worktree("a", register=False)
+    for number in range(1, 6):
+        machine.write(a, 17000000000 + number, event("x"))
+    machine.ok("register", a)
+
+    for _ in range(5):
+        assert listed(machine) == [17000000000 + n for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]\n", b"[1]\n", b"\0" * 64, b'[\n  {\n    "timestamp": ', b"\xff"])
+def test_damaged_streams_show_nothing(filled, raw):
+    """A stream that cannot be read counts no events and falls back to the time of creation; no error."""
+    put(filled.directory(filled.silo(), LOCAL) / "events.json", raw)
+
+    row = next(c for c in filled.ok("ls", "--json").json["conversations"] if c["id"] == f"jp-c{LOCAL}")
+
+    assert (row["events"], row["lastActivityAt"]) == (0, LOCAL * 100)
+
+
+def test_nothing_registered(machine):
+    """Nothing registered is an empty list, not an error."""
+    assert machine.ok("ls", "--json").json == {"schema": 1, "conversations": []}
+    assert machine.ok("ls").out.startswith("ID")
+
+
+def test_unreadable_silo(filled, monkeypatch):
+    """A silo that cannot be listed is a storage problem that says so."""
+    from convsync_agent import index
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(index.scan, "list_root", refuse)
+    ran = filled.run("ls")
+
+    assert ran.code == 6
+    assert "Failed to list conversations" in ran.err
+
+
+# -- the cheap reading ------------------------------------------------------------
+
+NESTED = {"a": [{"timestamp": "x"}, {}], "b": {"type": "chat_request"}}
+STREAMS = {
+    "empty": as_jp([]),
+    "one": as_jp([event("a")]),
+    "many": as_jp([event("a"), event("b", kind="turn_start"), event("c", "2024-01-01 00:00:00.123456789")]),
+    "nested": as_jp([event("a", kind="tool_call_request", id="1", name="n", arguments=NESTED), event("q")]),
+    "delta first": as_jp([{"type": "config_delta", "timestamp": "2024-01-01 00:00:00.0", "delta": NESTED}, event("q")]),
+    "rfc": as_jp([event("a", "2024-01-01T00:00:00+01:00")]),
+    "no time": as_jp([event("a"), {"type": "x"}]),
+    "bad time": as_jp([event("a", "yesterday")]),
+    "empty object": as_jp([event("a"), {}]),
+    "number": as_jp([event("a"), 3]),
+    "compact": json.dumps([event("a"), event("b")]).encode(),
+    "no last line feed": as_jp([event("a")])[:-1],
+    "tail of NUL": as_jp([event("a")]) + b"\0" * 20,
+    "cut": as_jp([event("a"), event("b")])[:-40],
+    "key with a time in its name": as_jp([{"timestamp ": 1, "type": "x"}]),
+    "text that looks like layout": as_jp([event('\n  {\n    "timestamp": \n    "type": "chat_request"')]),
+    "not an array": as_jp({"timestamp": "2024-01-01 00:00:00.0"}),
+}
+
+
+@pytest.mark.parametrize("raw", STREAMS.values(), ids=STREAMS.keys())
+def test_the_cheap_count_agrees_with_the_parser(raw):
+    """Counting by layout gives what parsing gives; the first question is found also before a damaged end."""
+    parsed, cheap = summarise_events(raw), glance(raw)
+
+    assert (cheap.events, cheap.last_activity_ms) == (parsed.events, parsed.last_activity_ms)
+    assert first_request(raw) in ({parsed.first_request} if parsed.events else {None, "a"})
+
+
+# -- show and path ------------------------------------------------------------------
+
+
+def test_show(filled):
+    """`show` has everything `ls` has, and where the copies lie, how large they are, what is kept."""
+    body = filled.ok("show", str(BOTH), "--json").json
+    row = next(c for c in filled.ok("ls", "--json").json["conversations"] if c["id"] == f"jp-c{BOTH}")
+
+    assert {k: body[k] for k in KEYS} == row
+    assert body["paths"] == [str(filled.directory(r, BOTH)) for r in (filled.silo(), filled.base / "a")]
+    assert [f["name"] for f in body["copies"][0]["files"]] == ["base_config.json", "events.json", "metadata.json"]
+    assert {f["mtime"] for c in body["copies"] for f in c["files"]} == {LONG_AGO // 1_000_000}
+    assert body["bytes"] == sum(f["bytes"] for c in body["copies"] for f in c["files"])
+    assert (body["versions"], body["attention"]) == (0, [])
+
+
+def test_show_for_people(filled):
+    """The title is shown on one line, with the id, the status and every place."""
+    out = filled.ok("show", str(LOCAL)).out
+
+    assert "Only here" in out
+    assert f"jp-c{LOCAL}" in out
+    assert str(filled.silo()) in out
+
+
+@pytest.mark.parametrize(
+    ("conversation", "root"), [(BOTH, "a"), (EXTERNAL, "a"), (LOCAL, "silo"), (STORED, "a")], ids=str
+)
+def test_path_prefers_the_worktree(filled, conversation, root):
+    """Projected and external: the worktree's directory; local: the silo's (contract 5.5)."""
+    top = filled.silo() if root == "silo" else filled.base / root
+    expected = str(filled.directory(top, conversation, archived=conversation == STORED))
+
+    assert filled.ok("path", str(conversation)).out == expected + "\n"
+    assert filled.ok("path", str(conversation), "--json").json == {"schema": 1, "path": expected, "paths": [expected]}
+
+
+def test_path_of_files(filled):
+    """Each file that is asked for is a line of its own."""
+    top = filled.directory(filled.base / "a", BOTH)
+
+    assert filled.ok("path", str(BOTH), "--events").out == f"{top}/events.json\n"
+    lines = filled.ok("path", str(BOTH), "--events", "--metadata", "--base-config").out.splitlines()
+    assert sorted(lines) == sorted(str(top / f) for f in ("events.json", "metadata.json", "base_config.json"))
+
+
+def test_path_prefers_the_current_worktree(filled, monkeypatch):
+    """Where several worktrees hold it, the one of the current directory comes first, else the first by path."""
+    b = filled.base / "b"
+    shutil.copytree(filled.directory(filled.base / "a", BOTH), b / ".jp" / "conversations" / str(BOTH))
+    at_first = filled.ok("path", str(BOTH)).out
+
+    monkeypatch.chdir(b)
+
+    assert at_first.startswith(str(filled.base / "a"))
+    assert filled.ok("path", str(BOTH)).out.startswith(str(b))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ls"], ["ls", "--all", "--json"], ["show", "last"], ["path", "18"], ["history", "last"], ["verify"]],
+    ids=" ".join,
+)
+def test_reading_writes_nothing(filled, command):
+    """No read-only command writes, imports or touches anything in any root."""
+    before = filled.inventory(filled.base / "a", filled.base / "b", filled.base / "data")
+
+    assert filled.run(*command).code in (0, 1)
+
+    assert filled.inventory(filled.base / "a", filled.base / "b", filled.base / "data") == before
+
+
+def test_library_filter_defaults_to_everything(filled):
+    """`Filter()` narrows nothing: the default of `ls` is the command's."""
+    rows = list_conversations([index_of(filled)])
+
+    assert {r.entry.id for r in rows} == {BOTH, LOCAL, EXTERNAL, STORED}
+    assert {r.status for r in rows} == {Status.IDLE, Status.CLOSED}
