@@ -8,13 +8,13 @@ import os
 import shutil
 
 import pytest
-from machine import LONG_AGO, SECOND, as_jp, event, put
 
 from convsync_agent.index import Filter, Status, first_request, glance, list_conversations, load_index
 from convsync_agent.model import Partition, Presence
 from convsync_agent.site import load_sites
 from convsync_agent.state import reader
 from convsync_agent.summary import summarise_events
+from machine import LONG_AGO, SECOND, as_jp, event, put
 
 BOTH, LOCAL, EXTERNAL, STORED = 17000000001, 17000000002, 18000000003, 16900000004
 KEYS = ["id", "createdAt", "lastActivityAt", "title", "status", "workspaceId", "presence", "worktrees", "events", "cwd"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from convsync_cli.context import Context
-from convsync_cli.target import Target, resolve_many, resolve_target
 
 from convsync_agent.errors import ConvsyncError, NotFound, UsageProblem
+from convsync_cli.context import Context
+from convsync_cli.target import Target, resolve_many, resolve_target
 
 OLD, NEW, OTHER, STORED = 17000000001, 17000000002, 17512345678, 16900000000
 

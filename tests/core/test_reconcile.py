@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from notation import ID, NOW, S, W, X, base, said, snapshots
 
 from convsync_agent.model import SECOND, SPLIT_NS, Extra, Guard, ImportPolicy, Policy, Readable, Stamp, Unit
 from convsync_agent.reconcile import reconcile
+from notation import ID, NOW, S, W, X, base, said, snapshots
 
 ALL = {S: "a m", W: "a m", X: "a m"}
 
