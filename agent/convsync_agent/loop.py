@@ -304,6 +304,7 @@ class Agent:
         self.poller.arm(root, silo=silo)
 
     def _rearm(self, root: str) -> None:
+        self.agenda.touched = True
         now = time.time_ns() // 1_000_000
         for site in self._sites_of(root):
             resolve(site, now)
@@ -324,6 +325,7 @@ class Agent:
     def _reload(self) -> None:
         """The registry changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
+        self.agenda.touched = True
         old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
         fresh = Engine(self.engine.state, self.data_dir, self.settings)
         fresh.waiting, fresh.staged_in = self.engine.waiting, self.engine.staged_in

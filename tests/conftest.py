@@ -1,0 +1,42 @@
+"""A machine whose environment this process has, and agents that are always stopped."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from agents import RunningAgent
+from machine import Machine
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch, capsys):
+    """Commands run in this process, below a throw-away home."""
+    for name in os.environ:
+        if name.startswith(("JP_", "CONVSYNC_", "XDG_", "_CONVSYNC")) or name == "NO_COLOR":
+            monkeypatch.delenv(name)
+    made = Machine(tmp_path / "machine", capsys)
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(made.home)
+    return made
+
+
+@pytest.fixture
+def agent(machine):
+    """Starts agents of that machine; whatever still runs at the end is stopped."""
+    started: list[RunningAgent] = []
+
+    def start(*argv, **env):
+        one = RunningAgent(machine, *argv, **env)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.stop()
