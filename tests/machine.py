@@ -10,15 +10,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from convsync_agent.model import QUIET_NS, SECOND
 from convsync_cli.main import run
 
 WS = "abcde"
 LONG_AGO = 1_700_000_000_000_000_000  # an mtime, ns: before everything a test writes
-SECOND = 1_000_000_000
 
 
 class Ran(NamedTuple):
@@ -127,6 +128,13 @@ class Machine:
         return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in files} | {
             str(p): (p.stat().st_mtime_ns, b"") for p in dirs
         }
+
+    def quiet(self, *roots):
+        """Wait until what was written last counts as quiet: unchanged for 200 ms (R3)."""
+        files = [p for r in roots or [self.base] for p in Path(r).rglob("*.json")]
+        newest = max((p.stat().st_ctime_ns for p in files), default=0)
+        while (left := newest + QUIET_NS - time.time_ns()) > 0:
+            time.sleep(left / SECOND)
 
     # -- JP's lock --------------------------------------------------------------------
 

@@ -285,7 +285,8 @@ class Engine:
     def _settle(self, site: Site, seen: Sequence[tuple[Copy, int]], plan: Plan, outcome: Outcome) -> None:
         """Record what is in step: from here on equal stamps vouch for it, and its digests are the base."""
         now = time.time_ns()
-        blocked = {(d.conversation, d.root) for d in plan.deferred} | {(a.conversation, None) for a in plan.actions}
+        undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
+        blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
         blocked |= {(p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind != "future"}
         there: dict[Root, set[int]] = {}
         views = {v.root: v for v in site.views()}

@@ -418,6 +418,7 @@ def conflict(two):
     """Both a and the silo were changed since they agreed: b's newest content won, a lasting entry is open."""
     put(two.directory(two.base / "a", ID) / "events.json", as_jp([event("in a")]), LONG_AGO + 2 * HOUR)
     put(two.directory(two.base / "b", ID) / "events.json", as_jp([event("in b")]), LONG_AGO + 3 * HOUR)
+    two.quiet()
     two.ok("sync")
     assert everywhere(two) == [["in b"]] * 3
     assert kinds(two) == ["conflict"]
