@@ -30,10 +30,10 @@ class Context:
 
     def take(self, flags: dict[str, Any]) -> dict[str, Any]:
         """Absorb the global flags out of `flags`; what is left belongs to the command."""
-        self.as_json = self.as_json or bool(flags.pop("as_json", False))
-        self.quiet = self.quiet or bool(flags.pop("quiet", False))
+        self.as_json |= bool(flags.pop("as_json", False))
+        self.quiet |= bool(flags.pop("quiet", False))
         self.verbose += int(flags.pop("verbose", 0) or 0)
-        self.no_color = self.no_color or bool(flags.pop("no_color", False))
+        self.no_color |= bool(flags.pop("no_color", False))
         self.config = flags.pop("config", None) or self.config
         self.sets += tuple(flags.pop("sets", ()))
         return flags

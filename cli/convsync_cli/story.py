@@ -78,9 +78,9 @@ class Home:
         self.env = {name: str(self.base / place) for name, place in places.items()}
         for place in self.env.values():
             os.makedirs(place, mode=0o700, exist_ok=True)
-        who = {"AUTHOR_NAME": "demo", "AUTHOR_EMAIL": "demo@localhost", "CONFIG_NOSYSTEM": "1"}
-        self.env |= {f"GIT_{k}": v for k, v in who.items()} | {"GIT_COMMITTER_NAME": "demo"}
-        self.env |= {"GIT_COMMITTER_EMAIL": "demo@localhost", "CONVSYNC_CONFIG": str(self.base / "config.toml")}
+        self.env |= {f"GIT_{role}_NAME": "demo" for role in ("AUTHOR", "COMMITTER")}
+        self.env |= {f"GIT_{role}_EMAIL": "demo@localhost" for role in ("AUTHOR", "COMMITTER")}
+        self.env |= {"GIT_CONFIG_NOSYSTEM": "1"}
         # What this process imports its children must import too, wherever HOME points to.
         self.env |= {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
@@ -88,7 +88,7 @@ class Home:
 
     def run(self, *argv: str) -> dict[str, Any]:
         """The document of one convsync command, run as a person would; it has to succeed."""
-        done = self._call([sys.executable, "-m", "convsync_cli", "--json", *argv])
+        done = self._call([sys.executable, "-m", "convsync_cli", *argv, "--json"])
         if done.returncode != 0:
             raise NotHeld(f"convsync {argv[0]} ended with {done.returncode}: {(done.stdout or done.stderr).strip()}")
         document: dict[str, Any] = json.loads(done.stdout)
@@ -363,10 +363,8 @@ def killed(home: Home) -> Told:
         home.everywhere(cid, f"{id_text(cid)} in step")
     home.calm()
     ms = round((time.monotonic() - started) * 1000)
-    return Told(
-        f"kill -9 in the middle of {2 * BURST} writes ({durable} of {BURST} new ones were durable): restarted, all in step",
-        ms,
-    )
+    burst = f"kill -9 in the middle of {2 * BURST} writes ({durable} of {BURST} new ones were durable)"
+    return Told(f"{burst}: restarted, all in step", ms)
 
 
 def removed(home: Home) -> Told:

@@ -437,3 +437,11 @@ def test_library_filter_defaults_to_everything(filled):
 
     assert {r.entry.id for r in rows} == {BOTH, LOCAL, EXTERNAL, STORED}
     assert {r.status for r in rows} == {Status.IDLE, Status.CLOSED}
+
+
+@pytest.mark.parametrize(
+    "argv", [["--json", "-q", "--no-color", "ls"], ["--json", "ls", "--json", "--quiet"]], ids=" ".join
+)
+def test_global_options_on_both_sides(machine, argv):
+    """A global option may be given before the command, after it, or both."""
+    assert machine.ok(*argv).json["conversations"] == []

@@ -47,14 +47,15 @@ def demo(context: Context, keep: bool, conversations: str | None) -> int:  # noq
     if not context.as_json and not context.quiet:
         what = "of yours" if source else "made for it"
         output.line(f"the real agent in a throw-away home, with {output.plural(len(content), 'conversation')} {what}")
-    ok = False
+    kept = keep
     try:
         home = Home(base, content)
         with _ended(home):
             steps = _play(context, home)
         ok = all(step["ok"] for step in steps)
-    finally:
         kept = keep or not ok
+    finally:
+        output.progress("")
         if not kept:
             _remove(base)
     if context.as_json:

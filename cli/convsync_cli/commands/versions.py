@@ -45,9 +45,9 @@ def history(context: Context, target: str) -> int:
         output.document({"conversation": found.id, "versions": [_as_json(m) for m in kept.versions]})
     elif kept.versions:
         output.table(
-            ["VERSION", "UNIT", "KEPT", "EVENTS", "SIZE", "WHY", "FROM"],
+            ["VERSION", "KEPT", "EVENTS", "SIZE", "WHY", "FROM"],
             [_cells(m) for m in kept.versions],
-            right=(3, 4),
+            right=(2, 3),
         )
     elif not context.quiet:
         output.line(f"nothing of {found.id} had to be kept: no overwrite ever lost anything of it")
@@ -73,7 +73,6 @@ def _cells(m: Manifest) -> list[str]:
     why = m.why if m.valid else f"{m.why} (not valid)"
     return [
         m.version,
-        str(m.unit),
         output.ago(m.at_ms),
         events,
         output.size(m.size),
@@ -157,7 +156,7 @@ def _put_back(engine: Engine, site: Site, chosen: Manifest, patience: float) -> 
         raise Refused(
             f"version {chosen.version} is not valid: {fault}", where=id_text(chosen.conversation), code="not-valid"
         )
-    return make_current(engine, site, chosen.conversation, contents, why="replaced by restore", patience=patience)
+    return make_current(engine, site, chosen.conversation, contents, why="restored over", patience=patience)
 
 
 def _restore_into(context: Context, target: Target, chosen: Manifest, into: str) -> int:
@@ -279,7 +278,7 @@ def _take_over(context: Context, engine: Engine, target: Target, root: str) -> N
         raise NotFound(f"no copy of {target.id} is there", where=worktree_of(root), hint=f"convsync show {target.id}")
     _require_valid(mine, root)
     contents = read_units(mine[0])
-    done = make_current(engine, site, target.conversation, contents, why="replaced by accept", patience=patience)
+    done = make_current(engine, site, target.conversation, contents, why="accepted over", patience=patience)
     body = {"conversation": target.id, "from": worktree_of(root), "units": [str(u) for u in BOTH]}
     _tell(context, body, done, f"the copy of {target.id} in {output.tilde(worktree_of(root))} is now current")
 

@@ -1,0 +1,224 @@
+"""The content of one file each, compressed, under its digest; and how the history makes files of its own.
+
+A name is given to whole content only. `sync` makes that content durable before it has the name; the
+name itself is durable once its directory is synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+from convsync_agent import kernel
+from convsync_agent.digest import content_digest
+from convsync_agent.kept import KeptFile
+
+OBJECTS = "objects"
+TEMP = ".tmp-"
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_GZIP = 31  # zlib's word for gzip framing; it writes mtime 0
+_CHUNK = 1 << 20
+_LAST_NS = 9 * 10**18  # what fits 64 bits
+
+Stamp = tuple[int, int]
+"""Which inode, and since when as it is: a file that was replaced or written to has another one."""
+
+
+# -- objects ------------------------------------------------------------------
+
+
+def object_path(place: str, digest: str) -> str:
+    return os.path.join(place, OBJECTS, digest + ".gz")
+
+
+def compressed(raw: bytes) -> Iterator[bytes]:
+    deflate = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    view = memoryview(raw)
+    for at in range(0, len(raw), _CHUNK):
+        yield deflate.compress(view[at : at + _CHUNK])
+    yield deflate.flush()
+
+
+def read_object(path: str, digest: str) -> bytes:
+    """The content of an object, checked. Raises OSError; ValueError or zlib.error where it is damaged."""
+    with opened(path) as fd:
+        raw = b"".join(_pieces(fd))
+    if content_digest(raw).hex() != digest:
+        raise ValueError("damaged")
+    return raw
+
+
+def look_at(path: str, check: Callable[[Iterator[bytes]], bool], *, sync: Callable[[Stamp], bool]) -> Stamp | None:
+    """The stamp of an object whose content passes the check; `sync` tells of a stamp whether to make it durable."""
+    try:
+        with opened(path) as fd:
+            if not check(_pieces(fd)):
+                return None
+            stamp = stamp_of(os.fstat(fd))
+            if sync(stamp):
+                kernel.fsync(fd)
+            return stamp
+    except (FileNotFoundError, zlib.error):
+        return None
+
+
+def same_bytes(raw: bytes) -> Callable[[Iterator[bytes]], bool]:
+    """Checks for these very bytes, without a second copy of them."""
+
+    def check(pieces: Iterator[bytes]) -> bool:
+        at = 0
+        for piece in pieces:
+            if not raw.startswith(piece, at):
+                return False
+            at += len(piece)
+        return at == len(raw)
+
+    return check
+
+
+def same_digest(digest: str) -> Callable[[Iterator[bytes]], bool]:
+    return lambda pieces: content_digest(b"".join(pieces)).hex() == digest
+
+
+def _pieces(fd: int) -> Iterator[bytes]:
+    """The content of an object, piece by piece; zlib checks its sum at the end."""
+    inflate = zlib.decompressobj(_GZIP)
+    while chunk := os.read(fd, 1 << 16):
+        yield inflate.decompress(chunk)
+    if not inflate.eof:
+        raise zlib.error("cut short")
+
+
+def intact(place: str, entry: KeptFile) -> bool:
+    """The object is there and ends as content of this length does: a cheap look, reading checks all of it."""
+    try:
+        with opened(object_path(place, entry.digest)) as fd:
+            os.lseek(fd, -4, os.SEEK_END)
+            return int.from_bytes(os.read(fd, 4), "little") == entry.size & 0xFFFFFFFF
+    except OSError:
+        return False
+
+
+# -- files of our own ---------------------------------------------------------
+
+
+def temp_name(directory: str) -> str:
+    return os.path.join(directory, TEMP + secrets.token_hex(8))
+
+
+def write(path: str, chunks: Iterable[bytes], *, sync: bool) -> Stamp:
+    """A whole file under its name or none."""
+    temp = temp_name(os.path.dirname(path))
+    return _filled(temp, chunks, sync=sync, then=lambda: os.rename(temp, path))
+
+
+def write_in(path: str, chunks: Iterable[bytes], *, age_ms: int, sync: bool) -> Stamp:
+    """A file of this age in a directory that nobody reads yet."""
+    return _filled(path, chunks, sync=sync, age_ms=age_ms)
+
+
+def _filled(
+    path: str,
+    chunks: Iterable[bytes],
+    *,
+    sync: bool,
+    age_ms: int | None = None,
+    then: Callable[[], None] = lambda: None,
+) -> Stamp:
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:  # whatever the umask took away
+            os.fchmod(fd, 0o600)
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+        if age_ms is not None:
+            set_age(fd, age_ms)
+        if sync:
+            kernel.fsync(fd)
+        then()
+        return stamp_of(os.fstat(fd))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def make_dir(path: str, *, ours: bool = True) -> bool:
+    """Make a directory that only its owner may enter. True: it was not there."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not ours:
+            return False
+        made = False
+    else:
+        made = True
+    if stat.S_IMODE(os.stat(path).st_mode) != 0o700:
+        os.chmod(path, 0o700)
+    return made
+
+
+def sync_dir(path: str) -> None:
+    with opened(path, os.O_DIRECTORY) as fd:
+        kernel.fsync(fd)
+
+
+@contextlib.contextmanager
+def opened(path: str, flags: int = 0) -> Iterator[int]:
+    fd = os.open(path, _READ | flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def stamp_of(st: os.stat_result) -> Stamp:
+    return st.st_ino, st.st_ctime_ns
+
+
+def set_age(fd: int, ms: int) -> None:
+    ns = min(ms * 1_000_000, _LAST_NS)
+    os.utime(fd, ns=(ns, ns))
+
+
+def discard(path: str) -> int:
+    """Make a version vanish in one step, then free it. Returns the bytes freed."""
+    aside = temp_name(os.path.dirname(path))
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return 0
+    freed = sum(unlink(os.path.join(aside, n)) for n in names_in(aside))
+    os.rmdir(aside)
+    return freed
+
+
+def unlink(path: str) -> int:
+    size = size_of(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        return size
+    return 0
+
+
+def size_of(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def names_in(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
