@@ -11,55 +11,26 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
 from convsync_agent import fs, kernel, place, staging
 from convsync_agent.digest import content_digest
-from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Building, build, keep_extras_loser, put_extra
 from convsync_agent.locks import BusyError, HeldLock, conversation_lock
 from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.observe import Contents
-from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Problem, Rename, Update, target_of
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Rename, Update, target_of
+from convsync_agent.results import Done, Journal, Keeper, Postponed, Result, because_of, failed_with
 
 BARRIER_FROM = 8  # files: from here one syncfs is cheaper than single fsyncs (design 8)
 CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    action: Action
-    files: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Postponed:
-    action: Action
-    reason: str  # locked: the lock is held; unstable: the disk is not as planned
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    action: Action
-    problem: Problem
-
-
 _T = TypeVar("_T", Import, "_Target")
-Result = Done | Postponed | Failed
-Keeper = Callable[[Copy, Unit, Sequence[tuple[str, bytes, int]], str], None]
-"""Puts (copy, unit, files, why) into the history, durable when it returns."""
-
-
-@dataclass(slots=True)
-class Journal:
-    """Where pending work is noted before the first rename of a change that takes several."""
-
-    put: Callable[[int, str, str], None]
-    drop: Callable[[int, str], None]
 
 
 @dataclass(slots=True)
@@ -96,6 +67,7 @@ class Applier:
     journal: Journal
     contents: Contents
     trust: Callable[[Copy, FileCopy, Stamp], None]
+    burst: Callable[[], AbstractContextManager[None]]
     waiting: list[staging.Retired] = field(default_factory=list)
     staged_in: set[Root] = field(default_factory=set)
 
@@ -150,7 +122,7 @@ class Applier:
                 live = stack.enter_context(fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd))
                 stage_fd = stack.enter_context(staging.opened(silo))
             except OSError as error:
-                yield from (_failed(a, error) for a in actions)
+                yield from (failed_with(a, error) for a in actions)
                 return
             single = not kernel.has_syncfs() or sum(3 + len(a.extras) for a in actions) < BARRIER_FROM
             built: list[Building] = []
@@ -206,7 +178,7 @@ class Applier:
         for action in actions:
             if action.conversation in blocked:
                 before = blocked[action.conversation]
-                yield before_of(action, before)
+                yield because_of(action, before)
         live = [a for a in actions if a.conversation not in blocked]
         for _, group in groupby(sorted(live, key=_by_target), key=_by_target):
             targets.append(_gather(list(group)))
@@ -215,12 +187,19 @@ class Applier:
 
     def _chunk(self, targets: Sequence[_Target], *, durable: bool) -> Iterator[Result]:
         """One burst: stage all, one barrier, commit each; light ones share the last directory barrier."""
-        shared = durable and kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
+        many = kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
+        shared = many and durable
         ready: list[_Target] = []
-        for target in targets:
-            results = list(self._caught(target.actions, self._prepare, target, durable and not shared))
-            ready.extend([target] if not results else [])
-            yield from results
+        try:
+            with self.burst() if many else nullcontext():  # losers kept in a burst share one barrier, too
+                for target in targets:
+                    sync = durable and not shared
+                    results = list(self._caught(target.actions, self._prepare, target, sync))
+                    ready.extend([target] if not results else [])
+                    yield from results
+        except OSError as error:
+            yield from (failed_with(a, error) for t in ready for a in t.actions)
+            return
         if shared and ready:
             with fs.opened_dir(self.silo.path) as fd:
                 failed = self._barrier(fd, [a for t in ready for a in t.actions])
@@ -341,7 +320,7 @@ class Applier:
             else:
                 kernel.sync_file_system(fd)
         except OSError as error:
-            return [_failed(a, error) for a in actions]
+            return [failed_with(a, error) for a in actions]
         return []
 
     def _caught(self, actions: Sequence[Action], work: Callable[..., list[Result]], *facts: Any) -> Iterable[Result]:
@@ -354,7 +333,7 @@ class Applier:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EBUSY, errno.ESTALE):
                 return [Postponed(a, "unstable") for a in actions]
-            return [_failed(a, error) for a in actions]
+            return [failed_with(a, error) for a in actions]
 
 
 def _by_target(action: Action) -> tuple[int, tuple[int, str]]:
@@ -373,19 +352,6 @@ def _gather(actions: list[Action]) -> _Target:
         elif isinstance(action, Rename):
             target.rename = action
     return target
-
-
-def before_of(action: Action, before: Result) -> Result:
-    """What became of an action whose silo step did not happen: nothing is projected before it is durable."""
-    if isinstance(before, Failed):
-        return Failed(action, before.problem)
-    assert isinstance(before, Postponed)  # noqa: S101
-    return Postponed(action, before.reason)
-
-
-def _failed(action: Action, error: OSError) -> Failed:
-    detail = f"cannot write: {reason_of(error)}"
-    return Failed(action, Problem(kind_of(error), action.conversation, target_of(action), detail))
 
 
 def _work(target: _Target) -> str:

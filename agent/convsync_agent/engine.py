@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import scan
-from convsync_agent.apply import Applier, Done, Failed, Journal, Result
+from convsync_agent.apply import Applier
 from convsync_agent.history import History
 from convsync_agent.knowledge import Knower
 from convsync_agent.ledger import Ledger
@@ -31,6 +31,7 @@ from convsync_agent.observe import Contents, Eye
 from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
 from convsync_agent.reconcile import reconcile
 from convsync_agent.records import pack, unpack
+from convsync_agent.results import Done, Failed, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, load_sites, resolve
@@ -219,6 +220,7 @@ class Engine:
             ),
             self.contents,
             self.eye.trust,
+            self.history.batch,
         )
         for result in applier.apply(plan):
             outcome.results.append(result)

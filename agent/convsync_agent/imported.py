@@ -48,6 +48,8 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
                 with ExitStack() as stack:
                     at, last = _parents(extra.path, fd, stack, make=True)
                     fs.write_new(last, raw, at, mtime_ns=stamp.mtime_ns, sync=durable)
+                    if durable and at != fd:
+                        kernel.fsync(at)
                 built.files += 1
             if durable:
                 kernel.fsync(fd)
@@ -109,9 +111,13 @@ def put_extra(
         at, last = _parents(extra.path, target_fd, stack, make=True)
         if old is None:
             kernel.rename_new(stage_fd, name, at, last)
+            kernel.fsync(at)
             return ()
-        if not kernel.exchange(stage_fd, name, at, last):
+        exchanged = kernel.exchange(stage_fd, name, at, last)
+        if not exchanged:
             os.rename(name, last, src_dir_fd=stage_fd, dst_dir_fd=at)
+        kernel.fsync(at)
+        if not exchanged:
             return ()
     left = staging.retire(
         action.target.root, action.conversation, (name, extra.path), (old.stamp, old.digest), stage_fd

@@ -1,13 +1,19 @@
-"""What the history says of a kept version: the records, and the manifest as it is written and understood."""
+"""What the history says of a kept version: the records, and the manifest as it is published and understood."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from convsync_agent import objects
+from convsync_agent.digest import content_digest
 from convsync_agent.model import UNIT_FILES, Digest, Unit
 from convsync_agent.names import id_text, parse_id
 from convsync_agent.plan import Problem
@@ -15,8 +21,10 @@ from convsync_agent.plan import Problem
 _T = TypeVar("_T")
 
 SCHEMA = 1
+MANIFEST = "manifest.json"
 VERSION = re.compile(r"([0-9]{1,15})-(stream|metadata|extras)-[0-9a-f]{8}")
 _HEX = re.compile(r"[0-9a-f]{32}")
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
 class KeptFile(NamedTuple):
@@ -77,7 +85,62 @@ def sound_names(names: Sequence[str]) -> bool:
     return len(set(names)) == len(names) > 0 and not any(p in {"", ".", ".."} or "\0" in p for p in parts)
 
 
-def as_json(m: Manifest) -> bytes:
+# -- on disk ------------------------------------------------------------------
+
+
+def publish(place: str, manifest: Manifest, *, sync: bool) -> tuple[str, objects.Stamp]:
+    """Put a manifest under a version of its own, built aside and renamed. A taken name: one ms later."""
+    tag = content_digest(json.dumps([f[:2] for f in manifest.files]).encode()).hex()[:8]
+    while True:
+        version = f"{manifest.at_ms}-{manifest.unit}-{tag}"
+        temp = objects.temp_name(place)
+        try:
+            objects.make_dir(temp)
+            path = os.path.join(temp, MANIFEST)
+            stamp = objects.write_in(path, [_as_json(manifest)], age_ms=manifest.at_ms, sync=sync)
+            if sync:
+                objects.sync_dir(temp)
+            os.rename(temp, os.path.join(place, version))
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                objects.discard(temp)
+            if not isinstance(error, OSError) or error.errno not in _TAKEN:
+                raise
+            manifest = replace(manifest, at_ms=manifest.at_ms + 1)
+        else:
+            if sync:
+                objects.sync_dir(place)
+            return version, stamp
+
+
+def load(place: str, workspace: str, conversation: int, version: str) -> Manifest:
+    """Raises OSError, and ValueError whose text says in a word why not."""
+    with objects.opened(os.path.join(place, version, MANIFEST)) as fd:
+        written_ms = os.fstat(fd).st_mtime_ns // 1_000_000
+        raw = b"".join(iter(partial(os.read, fd, 1 << 16), b""))
+    return _parsed(raw, workspace, conversation, version, written_ms)
+
+
+def load_all(place: str, workspace: str, conversation: int) -> tuple[list[Manifest], list[str]]:
+    """Every manifest of a conversation, newest first, and what is said of those that cannot be read."""
+    found, troubles = list[Manifest](), list[str]()
+    for name in objects.names_in(place):
+        if name.startswith(".") or name == objects.OBJECTS:
+            continue
+        try:
+            found.append(load(place, workspace, conversation, name))
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not os.path.lexists(os.path.join(place, name)):
+                continue  # pruned at this moment
+            what = f"version {name}" if VERSION.fullmatch(name) else "an entry of another name"
+            troubles.append(f"{what} is {'unreadable' if isinstance(error, OSError) else error}")
+    return sorted(found, key=lambda m: (m.at_ms, m.version), reverse=True), troubles
+
+
+# -- as text ------------------------------------------------------------------
+
+
+def _as_json(m: Manifest) -> bytes:
     data = {
         "schema": SCHEMA,
         "workspace": m.workspace,
@@ -93,7 +156,7 @@ def as_json(m: Manifest) -> bytes:
     return json.dumps(data, indent=1).encode() + b"\n"
 
 
-def parsed(raw: bytes, workspace: str, conversation: int, version: str, written_ms: int) -> Manifest:
+def _parsed(raw: bytes, workspace: str, conversation: int, version: str, written_ms: int) -> Manifest:
     """The manifest that lies under this name. Raises ValueError whose text says in a word why not."""
     try:
         data = json.loads(raw)

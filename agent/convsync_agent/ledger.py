@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convsync_agent.apply import Done
 from convsync_agent.plan import Import, Keep, Rename, target_of, unit_of
+from convsync_agent.results import Done
 from convsync_agent.state import Attention, State
 
 if TYPE_CHECKING:

@@ -5,27 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
-from convsync_agent import __version__, locks, logs, publish, state
+from convsync_agent import __version__, locks, logs, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine, Outcome
-from convsync_agent.health import Health
-from convsync_agent.hints import Change, Hint, Watcher
-from convsync_agent.mounts import needs_polling
+from convsync_agent.hints import Change, Hint
+from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.recover import recover
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, TreeState, resolve
-from convsync_agent.watch import choose_watcher
 
 LOCK = "agent.lock"
 BATCH = 256
@@ -51,9 +45,7 @@ class Agent:
         self._published: dict[str, Any] = {}
         self._published_at = 0.0
         self.engine: Engine
-        self.watcher: Watcher
-        self.poller: Watcher | None = None
-        self.health: Health
+        self.lookout: Lookout
 
     # -- life cycle -------------------------------------------------------------
 
@@ -61,7 +53,10 @@ class Agent:
         """Startup, loop, shutdown. Raises Refused when another agent runs, StorageProblem without a state."""
         for path in (self.state_dir, self.data_dir, self.runtime_dir, self._signals()):
             ensure_private(path)
-        with locks.single_agent(os.path.join(self.state_dir, LOCK)), self._signal_handlers():
+        with (
+            locks.single_agent(os.path.join(self.state_dir, LOCK)),
+            signals.handled(self._asked_to_stop, self._asked_to_reload),
+        ):
             sys.setswitchinterval(SWITCH_INTERVAL)
             try:
                 self._start()
@@ -73,12 +68,9 @@ class Agent:
 
     def _start(self) -> None:
         self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings)
-        self.watcher = choose_watcher(self.hints.put)
-        self.health = Health(self.watcher, self.runtime_dir)
-        self.watcher.watch_signals(self._signals())
+        self.lookout = Lookout(self.hints.put, self.runtime_dir)
         recovered = recover(self.engine)
-        for site in self.engine.sites.values():
-            self._arm_site(site)
+        self._arm_all()
         self._rescan_all("start")
         self._work(everything=True)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
@@ -93,10 +85,8 @@ class Agent:
             self._sort_hints()
 
     def _stop(self) -> None:
-        if hasattr(self, "watcher"):
-            self.watcher.close()
-        if self.poller is not None:
-            self.poller.close()
+        if hasattr(self, "lookout"):
+            self.lookout.close()
         if hasattr(self, "engine"):
             self.engine.settle_waiting(self.engine.sites)
             with contextlib.suppress(Exception):
@@ -105,34 +95,19 @@ class Agent:
         publish.remove(self.state_dir)
         log.info("stopped")
 
-    @contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop; a second one ends at once. The old handlers come back."""
+    def _asked_to_stop(self) -> bool:
+        """Called in a signal handler. True: it is the second time, end at once."""
+        again, self.stopping = self.stopping, True
+        self.hints.put(None)
+        return again
 
-        def stop(number: int, _frame: FrameType | None) -> None:
-            if self.stopping:
-                raise SystemExit(128 + number)
-            self.stopping = True
-            self.hints.put(None)
-
-        wanted = {
-            signal.SIGTERM: stop,
-            signal.SIGINT: stop,
-            signal.SIGHUP: lambda *_: self.hints.put(Hint(Change.SIGNAL, file="reload")),
-        }
-        if hasattr(signal, "SIGIO"):
-            wanted[signal.SIGIO] = signal.SIG_IGN  # type: ignore[assignment]  # a lease we probe with must never kill us
-        old = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+    def _asked_to_reload(self) -> None:
+        self.hints.put(Hint(Change.SIGNAL, file=publish.RELOAD))
 
     # -- one turn ---------------------------------------------------------------
 
     def _turn(self) -> None:
-        timeout = max(0.0, min(self.agenda.wait(), self.health.wait(), self._publish_wait()))
+        timeout = max(0.0, min(self.agenda.wait(), self.lookout.health.wait(), self._publish_wait()))
         try:
             first = self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait()
             self._sort(first)
@@ -155,7 +130,7 @@ class Agent:
         if hint.change is Change.SIGNAL:
             self._on_signal(hint.file)
         elif hint.change is Change.LOST:
-            self.health.lost()
+            self.lookout.health.lost()
             self.agenda.rescan_all("overflow")
         elif hint.change in (Change.ROOT, Change.DEAF):
             self._on_root(hint)
@@ -187,7 +162,7 @@ class Agent:
 
     def _on_root(self, hint: Hint) -> None:
         if hint.change is Change.DEAF:
-            self.health.deaf(hint.root, hint.detail)
+            self.lookout.health.deaf(hint.root, hint.detail)
         if hint.root:
             self.agenda.rearm(hint.root)
         else:
@@ -199,7 +174,7 @@ class Agent:
         elif name == publish.RELOAD:
             self._remove_signal(name)
             self.agenda.reload = True
-        self.health.seen(name)
+        self.lookout.health.seen(name)
 
     # -- work -------------------------------------------------------------------
 
@@ -258,10 +233,11 @@ class Agent:
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites)
-        due = self.health.due()
+        due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)
-            self._replace_watcher()
+            self.lookout.replace()
+            self.agenda.rescan_all("watcher replaced")
         elif due.rescan:
             if any(resolve(s, time.time_ns() // 1_000_000) for s in self.engine.sites.values()):
                 self._arm_all()
@@ -273,54 +249,24 @@ class Agent:
             self.agenda.add_all(site.id, self.engine.rescan(site))
             if site.silo_identity is None:
                 self._report(site, self.engine.cycle(site, ()))
-        self.health.scanned(time.process_time() - before)
+        self.lookout.health.scanned(time.process_time() - before)
         if reason != "net":
             log.info("rescan", reason=reason, due=self.agenda.size)
 
-    # -- watching ---------------------------------------------------------------
-
     def _arm_all(self) -> None:
         for site in self.engine.sites.values():
-            self._arm_site(site)
-
-    def _arm_site(self, site: Site) -> None:
-        self._arm(site.silo.root.path, silo=True)
-        for store, tree in site.trees.items():
-            if tree.state is TreeState.PAUSED:
-                self.watcher.disarm(store)
-            else:
-                self._arm(store, silo=False)
-
-    def _arm(self, root: str, *, silo: bool) -> None:
-        result = self.watcher.arm(root, silo=silo)
-        self.health.armed(root, result.failed)
-        if result.failed or needs_polling(root):
-            self._poll(root, silo=silo)
-
-    def _poll(self, root: str, *, silo: bool) -> None:
-        """Out of watches, or a file system that tells us nothing: look at that root in turns instead."""
-        if self.poller is None:
-            self.poller = choose_watcher(self.hints.put, prefer="polling")
-        self.poller.arm(root, silo=silo)
+            self.lookout.arm_site(site)
 
     def _rearm(self, root: str) -> None:
         self.agenda.touched = True
         now = time.time_ns() // 1_000_000
         for site in self._sites_of(root):
             resolve(site, now)
-            silo = site.silo.root.path == root
-            self._arm(root, silo=silo)
+            self.lookout.arm(root, silo=site.silo.root.path == root)
             view = self._view(site, root)
             if view is not None:
                 self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
             self._report(site, self.engine.cycle(site, ()))
-
-    def _replace_watcher(self) -> None:
-        self.watcher.close()
-        self.watcher = choose_watcher(self.hints.put)
-        self.health.replaced(self.watcher)
-        self.watcher.watch_signals(self._signals())
-        self.agenda.rescan_all("watcher replaced")
 
     def _reload(self) -> None:
         """The registry changed: take the sites anew, keep what is still the same."""
@@ -328,10 +274,16 @@ class Agent:
         self.agenda.touched = True
         old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
         fresh = Engine(self.engine.state, self.data_dir, self.settings)
-        fresh.waiting, fresh.staged_in = self.engine.waiting, self.engine.staged_in
+        fresh.waiting, fresh.staged_in, fresh.closed = self.engine.waiting, self.engine.staged_in, self.engine.closed
+        for key, site in fresh.sites.items():
+            for store, tree in site.trees.items():
+                before = self.engine.sites[key].trees.get(store) if key in self.engine.sites else None
+                if before is not None:
+                    tree.last_change_ms = before.last_change_ms
+                    tree.since_ms = before.since_ms if before.state is tree.state else tree.since_ms
         self.engine = fresh
         for root in old - {r for s in fresh.sites.values() for r in (s.silo.root.path, *s.trees)}:
-            self.watcher.disarm(root)
+            self.lookout.disarm(root)
         self.agenda.rescan_all("registry")
 
     def _sites_of(self, root: str) -> list[Site]:
@@ -368,9 +320,9 @@ class Agent:
             return
         document = {
             "schema": 1,
-            "agent": publish.header(self.started_ms, self._watches(), self.agenda.size, self.last_error),
+            "agent": publish.header(self.started_ms, self.lookout.watches, self.agenda.size, self.last_error),
             "workspaces": publish.describe(self.engine, self.agenda.deferred),
-            "deaf": self.health.deaf_roots(),
+            "deaf": self.lookout.health.deaf_roots(),
             "seen": sorted(self.pokes),
         }
         self.agenda.touched = False
@@ -384,6 +336,3 @@ class Agent:
         for name in self.pokes:
             self._remove_signal(name)
         self.pokes = set()
-
-    def _watches(self) -> int:
-        return self.watcher.watches + (self.poller.watches if self.poller else 0)

@@ -1,4 +1,4 @@
-"""The content of one file each, compressed, under its digest; and how the history makes files of its own.
+"""The content of one file each, compressed, under its digest; how the history makes files, and what is durable.
 
 A name is given to whole content only. `sync` makes that content durable before it has the name; the
 name itself is durable once its directory is synced.
@@ -7,6 +7,7 @@ name itself is durable once its directory is synced.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import stat
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from convsync_agent import kernel
 from convsync_agent.digest import content_digest
-from convsync_agent.kept import KeptFile
 
 OBJECTS = "objects"
 TEMP = ".tmp-"
@@ -24,9 +24,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _GZIP = 31  # zlib's word for gzip framing; it writes mtime 0
 _CHUNK = 1 << 20
 _LAST_NS = 9 * 10**18  # what fits 64 bits
+_KNOWN = 20_000  # paths remembered as durable; forgetting them costs a sync, nothing else
 
 Stamp = tuple[int, int]
 """Which inode, and since when as it is: a file that was replaced or written to has another one."""
+
+Check = Callable[[Iterator[bytes]], bool]
 
 
 # -- objects ------------------------------------------------------------------
@@ -47,27 +50,27 @@ def compressed(raw: bytes) -> Iterator[bytes]:
 def read_object(path: str, digest: str) -> bytes:
     """The content of an object, checked. Raises OSError; ValueError or zlib.error where it is damaged."""
     with opened(path) as fd:
-        raw = b"".join(_pieces(fd))
-    if content_digest(raw).hex() != digest:
+        content = _joined(_pieces(fd))
+    if content_digest(content.getbuffer()).hex() != digest:
         raise ValueError("damaged")
-    return raw
+    return content.getvalue()
 
 
-def look_at(path: str, check: Callable[[Iterator[bytes]], bool], *, sync: Callable[[Stamp], bool]) -> Stamp | None:
-    """The stamp of an object whose content passes the check; `sync` tells of a stamp whether to make it durable."""
+def look_at(path: str, check: Check, loose: Callable[[Stamp], bool]) -> Stamp | None:
+    """The stamp of an object whose content passes the check. What is `loose` is made durable. Raises OSError."""
     try:
         with opened(path) as fd:
             if not check(_pieces(fd)):
                 return None
             stamp = stamp_of(os.fstat(fd))
-            if sync(stamp):
+            if loose(stamp):
                 kernel.fsync(fd)
             return stamp
     except (FileNotFoundError, zlib.error):
         return None
 
 
-def same_bytes(raw: bytes) -> Callable[[Iterator[bytes]], bool]:
+def same_bytes(raw: bytes) -> Check:
     """Checks for these very bytes, without a second copy of them."""
 
     def check(pieces: Iterator[bytes]) -> bool:
@@ -81,8 +84,15 @@ def same_bytes(raw: bytes) -> Callable[[Iterator[bytes]], bool]:
     return check
 
 
-def same_digest(digest: str) -> Callable[[Iterator[bytes]], bool]:
-    return lambda pieces: content_digest(b"".join(pieces)).hex() == digest
+def same_digest(digest: str) -> Check:
+    return lambda pieces: content_digest(_joined(pieces).getbuffer()).hex() == digest
+
+
+def _joined(pieces: Iterator[bytes]) -> io.BytesIO:
+    """Without the second copy that joining a list of them takes."""
+    content = io.BytesIO()
+    content.writelines(pieces)
+    return content
 
 
 def _pieces(fd: int) -> Iterator[bytes]:
@@ -94,12 +104,12 @@ def _pieces(fd: int) -> Iterator[bytes]:
         raise zlib.error("cut short")
 
 
-def intact(place: str, entry: KeptFile) -> bool:
+def intact(place: str, digest: str, size: int) -> bool:
     """The object is there and ends as content of this length does: a cheap look, reading checks all of it."""
     try:
-        with opened(object_path(place, entry.digest)) as fd:
+        with opened(object_path(place, digest)) as fd:
             os.lseek(fd, -4, os.SEEK_END)
-            return int.from_bytes(os.read(fd, 4), "little") == entry.size & 0xFFFFFFFF
+            return int.from_bytes(os.read(fd, 4), "little") == size & 0xFFFFFFFF
     except OSError:
         return False
 
@@ -222,3 +232,63 @@ def names_in(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except FileNotFoundError:
         return []
+
+
+# -- what is durable ----------------------------------------------------------
+
+
+class Batch:
+    """What a burst made, and the file systems it made it on: one, unless somebody mounted another below."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Stamp] = {}
+        self._systems: dict[int, int] = {}
+
+    def watch(self, path: str) -> None:
+        """Before anything is written there: an fd is told only of errors that come after it was opened."""
+        device = os.stat(path).st_dev
+        if device not in self._systems:
+            self._systems[device] = os.open(path, _READ | os.O_DIRECTORY)
+
+    def sync(self) -> None:
+        for fd in self._systems.values():
+            kernel.sync_file_system(fd)
+
+    def close(self) -> None:
+        for fd in self._systems.values():
+            os.close(fd)
+
+
+class Durable:
+    """Which paths were synced as they are now, here. Of a directory that is its name, with inode and no time."""
+
+    def __init__(self) -> None:
+        self.doubted: set[str] = set()  # a sync of these failed, and the next one would say nothing of it
+        self._known: dict[str, Stamp] = {}
+
+    def knows(self, path: str, stamp: Stamp, batch: Batch | None) -> bool:
+        """It was synced, or will be at the end of this batch."""
+        return self._known.get(path) == stamp or (batch is not None and batch.made.get(path) == stamp)
+
+    def knows_dir(self, path: str, batch: Batch | None) -> bool:
+        try:
+            return self.knows(path, (os.stat(path).st_ino, 0), batch)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def note(self, stamps: dict[str, Stamp], batch: Batch | None) -> None:
+        """These are synced, or will count as that when the batch is."""
+        if batch is not None:
+            batch.made.update(stamps)
+            return
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        self._known.update(stamps)
+
+    def finish(self, batch: Batch) -> None:
+        try:
+            batch.sync()
+        except OSError:
+            self.doubted.update(batch.made)
+            raise
+        self.note(batch.made, None)

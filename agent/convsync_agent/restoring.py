@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs, layout, locks, scan
-from convsync_agent.apply import Done, Failed, Result
 from convsync_agent.content import check_base_config, check_events, check_metadata
 from convsync_agent.contest import OUT_OF_REACH
 from convsync_agent.digest import content_digest
@@ -42,6 +41,7 @@ from convsync_agent.model import (
 from convsync_agent.names import id_text
 from convsync_agent.plan import Action, AddExtras, Import, Plan, Update
 from convsync_agent.registry import settle
+from convsync_agent.results import Done, Failed, Result
 from convsync_agent.site import Site, resolve
 
 Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]

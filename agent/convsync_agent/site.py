@@ -79,7 +79,7 @@ def load_sites(state: State, now_ms: int) -> dict[str, Site]:
         if site is not None:
             store = layout.store_of(row.path)
             view = View(Root(Kind.WORKTREE, store), Listing(), state.records(row.workspace, store))
-            site.trees[store] = Tree(row, view, since_ms=now_ms)
+            site.trees[store] = Tree(row, view, since_ms=row.registered_ms)
     for site in sites.values():
         resolve(site, now_ms)
     return sites

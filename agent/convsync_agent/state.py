@@ -215,12 +215,17 @@ def writer(directory: str) -> State:
 
 
 def reader(directory: str) -> State | None:
-    """Open read-only, None when there is no state yet. Never creates anything."""
+    """Open read-only, None when there is no state yet.
+
+    SQLite needs its `-shm` file beside a WAL database to read it; where that cannot be made (a read-only
+    disk) nobody else can be writing either, and the file is read as it is.
+    """
     path = os.path.join(directory, NAME)
     if not os.path.exists(path):
         return None
     try:
-        db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, timeout=2)
+        frozen = "" if os.access(directory, os.W_OK) else "&immutable=1"
+        db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro{frozen}", uri=True, isolation_level=None, timeout=2)
         db.execute("PRAGMA query_only=1")
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:

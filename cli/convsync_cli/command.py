@@ -27,10 +27,11 @@ def command(
             return function(context, **rest) or 0
 
         decorate: Any = click.command(name, epilog=f"\b\nExample:\n  {example}", **settings)
-        found: click.Command = decorate(global_options(call))
-        for option in found.params:
+        found: click.Command = decorate(call)
+        for option in global_options():
             if quiet_long_only and option.name == "quiet":
                 option.opts = ["--quiet"]  # `ls` has its own -q (cli.md)
+            found.params.append(option)
         return found
 
     return wrap

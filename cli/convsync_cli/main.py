@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -77,29 +77,29 @@ class Lazy(click.Group):
                 formatter.write_dl(rows)
 
 
-def global_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def global_options() -> list[click.Parameter]:
     """The options that are accepted before and after every command (cli.md)."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-        click.option("-q", "--quiet", is_flag=True, help="Print only what needs attention."),
-        click.option("-v", "--verbose", count=True, help="Say more; twice shows a traceback of an internal error."),
-        click.option("--no-color", is_flag=True, help="No colour, as NO_COLOR does."),
-        click.option("--config", metavar="FILE", help="Use this configuration file."),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one setting."),
-    ):
-        command = option(command)
-    return command
+    return [
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on stdout."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Print only what needs attention."),
+        click.Option(["-v", "--verbose"], count=True, help="Say more; twice shows a traceback of an internal error."),
+        click.Option(["--no-color"], is_flag=True, help="No colour, as NO_COLOR does."),
+        click.Option(["--config"], metavar="FILE", help="Use this configuration file."),
+        click.Option(["--set", "sets"], multiple=True, metavar="KEY=VALUE", help="Override one setting."),
+    ]
 
 
 @click.command(
     cls=Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(__version__, prog_name="convsync", message="%(prog)s %(version)s")
-@global_options
 @click.pass_context
 def cli(ctx: click.Context, /, **flags: Any) -> None:
     """Keep every JP conversation durable and in step across git worktrees."""
     ctx.obj.take(flags)
+
+
+cli.params[:0] = global_options()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -115,6 +115,9 @@ def run(argv: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
+    except click.exceptions.NoArgsIsHelpError as asked:
+        output.line(asked.ctx.get_help())
+        return 0
     except Exception as error:  # noqa: BLE001  # the one place that turns any fault into two lines
         problem = as_problem(error)
         if context.verbose > 1 and problem.code == "internal":
@@ -130,8 +133,6 @@ def as_problem(error: Exception) -> ConvsyncError:
     """Any exception as something a person can act on."""
     if isinstance(error, ConvsyncError):
         return error
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return UsageProblem("what shall it do?", hint="convsync --help")
     if isinstance(error, click.ClickException):
         name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "convsync"
         return UsageProblem(error.format_message().rstrip("."), hint=f"{name} --help")

@@ -46,7 +46,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
 
 def _agent(told: dict[str, Any] | None, *, running: bool) -> dict[str, Any]:
     if running and told:
-        return {"state": "running"} | told["agent"]
+        return {"state": "running", **told["agent"]}
     blank: dict[str, Any] = {
         "pid": None,
         "version": __version__,

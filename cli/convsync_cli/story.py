@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convsync_agent import sample
-from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, STREAM_FILES
+from convsync_agent.model import BASE_CONFIG, EVENTS, MANAGED, METADATA, STREAM_FILES
 from convsync_agent.names import dirname, id_text, parse_dirname
 from convsync_agent.sample import Sample
 from convsync_cli.output import plural
@@ -172,15 +172,15 @@ class Home:
         return root / "conversations" / names[0]
 
     def picture(self, root: Path, cid: int) -> tuple[str, dict[str, tuple[bytes, int]]] | None:
-        """Name of the directory, and bytes and mtime of every file in it; None where there is no whole copy."""
+        """Name of the directory, bytes and mtimes of its three files; None where there is no whole copy."""
         try:
             at = self.path(root, cid)
-            return at.name, {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in at.iterdir()}
+            return at.name, {n: ((at / n).read_bytes(), (at / n).stat().st_mtime_ns) for n in MANAGED}
         except FileNotFoundError:
             return None
 
     def same(self, cid: int, first: Path, *others: Path) -> bool:
-        """Names, files, bytes and mtimes are equal in all these roots."""
+        """Name, bytes and mtimes are equal in all these roots."""
         wanted = self.picture(first, cid)
         return wanted is not None and all(self.picture(root, cid) == wanted for root in others)
 

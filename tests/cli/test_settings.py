@@ -95,7 +95,7 @@ def test_mistakes(machine):
         assert word in ran.err
 
 
-@pytest.mark.parametrize("argv", [["config"], ["config", "set"], ["completion", "tcsh"], ["completion"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["config", "set"], ["completion", "tcsh"], ["completion"]], ids=" ".join)
 def test_bad_usage(machine, argv):
     """A group without a command, an unknown command and an unknown shell are bad usage."""
     assert machine.run(*argv).code == 2

@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convsync_agent
-from convsync_agent import history as module
+from convsync_agent import kept as kept_module
+from convsync_agent import kernel, objects as objects_module
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import ConvsyncError, NotFound, StorageProblem, UsageProblem
-from convsync_agent.history import History, Kept
+from convsync_agent.history import README, History, Kept
 from convsync_agent.model import Unit
 from convsync_agent.rules import DAY_MS
 
@@ -414,14 +415,14 @@ def test_sweep_clears_only_garbage(history):
 def test_race_objects_are_cleared_before_the_manifest_comes(history, monkeypatch):
     """A clearing between a keep's objects and its manifest costs nothing: the keep looks again."""
     keep(history, b"old")
-    publish = module._publish
+    publish = kept_module.publish
 
-    def late(*args):
+    def late(*args, **kwargs):
         other = History(history.data_dir)
         assert other.sweep() == 1
-        return publish(*args)
+        return publish(*args, **kwargs)
 
-    monkeypatch.setattr(module, "_publish", late)
+    monkeypatch.setattr(kept_module, "publish", late)
     keep(history, b"new")
     assert contents(history) == [b"new", b"old"]
 
@@ -436,7 +437,7 @@ def test_race_a_manifest_comes_while_objects_are_cleared(history, monkeypatch):
     def slow(old, new):
         if digest in old and not done:
             done.append(1)
-            monkeypatch.setattr(module, "_intact", lambda *_: True)  # the keep saw the object just before
+            monkeypatch.setattr(objects_module, "intact", lambda *_: True)  # the keep saw the object just before
             keep(History(history.data_dir), b"late")
         rename(old, new)
 
@@ -621,7 +622,7 @@ class Disk:
             inner = [k for k in self.loose if k[0] == inode]
             if inode not in self.synced or inner:
                 self.early.append(new)
-            if module.OBJECTS not in new and any(k[1].endswith(".gz") for k in self.loose):
+            if objects_module.OBJECTS not in new and any(k[1].endswith(".gz") for k in self.loose):
                 self.early.append(new)
             real["rename"](old, new)
             self.loose.pop((os.stat(os.path.dirname(old)).st_ino, os.path.basename(old)), None)
@@ -639,7 +640,7 @@ class Disk:
             monkeypatch.setattr(os, name, fake)
 
     def exposed(self):
-        return [name for _, name in self.loose if name != module.README]
+        return [name for _, name in self.loose if name != README]
 
 
 def test_all_is_durable_when_keep_returns(history, monkeypatch):

@@ -185,7 +185,9 @@ def test_kill_in_a_burst_and_restart_brings_everything_in_step(machine, agent):
     until(lambda: all(in_step(machine, n, tree, machine.silo()) for n in ids), "in step", 30)
     until(lambda: not list(machine.base.rglob(".convsync/c*")), "staging is empty")
 
-    assert "in-sync" == until(lambda: (s := status(machine)["verdict"]) == "in-sync" and s)
+    # What the dead agent had placed but not yet recorded looks like an edit of that side: kept and said, not lost.
+    until(lambda: {e["kind"] for e in status(machine)["attention"]} <= {"conflict"})
+    assert 0 == machine.run("verify").code
 
 
 def test_sigterm_drains_what_is_dirty(machine, agent):

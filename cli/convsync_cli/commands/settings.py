@@ -19,11 +19,13 @@ from convsync_cli.main import global_options
     short_help="Show the settings, where they come from, what may be set.",
     epilog="\b\nExample:\n  convsync config show --origin",
 )
-@global_options
 @click.pass_context
 def config(ctx: click.Context, /, **flags: Any) -> None:
     """Show the settings in force: defaults < file < CONVSYNC_* < --set. Edit the file to change them."""
     ctx.obj.take(flags)
+
+
+config.params.extend(global_options())
 
 
 @command("show", example="convsync config show --origin", short_help="Every setting and its value.")

@@ -101,9 +101,8 @@ def _compact(found: dict[str, Any]) -> str:
 def _workspace(workspace: dict[str, Any]) -> None:
     durable = workspace["durable"]
     output.line()
-    output.line(
-        f"workspace {workspace['id']}: {durable['live']} durable ({durable['in_use']} in use), {durable['archived']} archived"
-    )
+    used = f"{durable['live']} durable ({durable['in_use']} in use)"
+    output.line(f"workspace {workspace['id']}: {used}, {durable['archived']} archived")
     output.line(f"  silo {output.tilde(workspace['silo'])}")
     rows = []
     for tree in workspace["worktrees"]:

@@ -1,0 +1,54 @@
+"""What became of an action: done, postponed, or failed. Trouble with one conversation is data, not an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.model import Copy, Unit
+from convsync_agent.plan import Action, Problem, target_of
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    action: Action
+    files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    action: Action
+    reason: str  # locked: the lock is held; unstable: the disk is not as planned
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    action: Action
+    problem: Problem
+
+
+Result = Done | Postponed | Failed
+Keeper = Callable[[Copy, Unit, Sequence[tuple[str, bytes, int]], str], None]
+"""Puts (copy, unit, files, why) into the history, durable when it returns."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """Where pending work is noted before the first rename of a change that takes several."""
+
+    put: Callable[[int, str, str], None]
+    drop: Callable[[int, str], None]
+
+
+def because_of(action: Action, before: Result) -> Result:
+    """What became of an action whose silo step did not happen: nothing is projected before it is durable."""
+    if isinstance(before, Failed):
+        return Failed(action, before.problem)
+    assert isinstance(before, Postponed)  # noqa: S101
+    return Postponed(action, before.reason)
+
+
+def failed_with(action: Action, error: OSError) -> Failed:
+    detail = f"cannot write: {reason_of(error)}"
+    return Failed(action, Problem(kind_of(error), action.conversation, target_of(action), detail))

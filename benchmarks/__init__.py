@@ -1,0 +1,1 @@
+"""What convsync costs, beside what the same work costs at least. Run it with `python -m benchmarks`."""
