@@ -46,7 +46,7 @@ unit: $(VENV)/dev.stamp
 	@$(RUN) -m pytest -q $(XDIST) $(ARGS)
 
 bench: $(VENV)/dev.stamp
-	@$(RUN) benchmarks/run.py $(ARGS)
+	@$(RUN) -m benchmarks $(ARGS)
 
 wheel: $(VENV)/dev.stamp
 	@rm -rf dist

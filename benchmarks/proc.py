@@ -31,7 +31,11 @@ def use(pid: int) -> Use:
         wakeups += _field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:")
     written = _field(f"/proc/{pid}/io", "write_bytes:")
     return Use(
-        cpu / 1e9, wakeups, written, _field(f"/proc/{pid}/status", "VmRSS:"), _field(f"/proc/{pid}/smaps_rollup", "Pss:")
+        cpu / 1e9,
+        wakeups,
+        written,
+        _field(f"/proc/{pid}/status", "VmRSS:"),
+        _field(f"/proc/{pid}/smaps_rollup", "Pss:"),
     )
 
 
@@ -62,7 +66,7 @@ def _busy() -> float:
 
 
 def _own() -> float:
-    """This process, the children it has reaped, and those that run."""
+    """CPU seconds of this process, the children it has reaped, and those that run."""
     times = os.times()
     total = times.user + times.system + times.children_user + times.children_system
     for child in _read(f"/proc/self/task/{os.getpid()}/children").split():
@@ -74,14 +78,13 @@ def _own() -> float:
 def describe(base: str) -> dict:
     """The machine, and the versions of everything that is measured."""
     cpu = next((r.split(":", 1)[1].strip() for r in _read("/proc/cpuinfo").splitlines() if "model name" in r), "?")
-    file_system = _first("stat", "-f", "-c", "%T", base)
     return {
         "machine": {
             "cpu": cpu,
             "cores": os.cpu_count(),
             "memory_mib": _field("/proc/meminfo", "MemTotal:") // 1024,
             "system": f"{platform.system()} {platform.release()}",
-            "file_system": file_system,
+            "file_system": _file_system(base),
             "load": os.getloadavg(),
         },
         "versions": {
@@ -92,6 +95,13 @@ def describe(base: str) -> dict:
             **{tool: _first(tool, "--version") for tool in ("rsync", "find", "cc") if shutil.which(tool)},
         },
     }
+
+
+def _file_system(path: str) -> str:
+    device = os.stat(path).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    rows = [line.split() for line in _read("/proc/self/mountinfo").splitlines()]
+    return next((r[r.index("-") + 1] for r in rows if r[2] == name), "?")
 
 
 def _first(*argv: str) -> str:

@@ -99,8 +99,9 @@ def _line(what: str, *cells: str) -> str:
 
 
 def _shower(unit: str) -> Callable[[float], str]:
-    digits = {"s": 2, "ms": 2, "MB": 1, "%": 3, "B": 0, "/s": 2}[unit]
-    return lambda value: f"{value:.{digits}f} {unit}"
+    """Three significant digits are more than these figures bear."""
+    digits = {"s": 2, "ms": 2, "MB": 1, "%": 3, "B": 0, "/s": 1}[unit]
+    return lambda value: f"{value:.{digits if value < 100 else 0}f} {unit}"
 
 
 def document(head: dict[str, Any], rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -26,14 +27,17 @@ class Workload:
     count: int
     median: int = 0
     p95: int = 0
-    _blocks: list[bytes] = field(default_factory=list)
+    _long: list[bytes] = field(default_factory=list)
+    _short: list[bytes] = field(default_factory=list)
     _filler: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         many = self.count > 5000  # smaller ones then, or the tree alone would be 2 GB
         self.median, self.p95 = (8 << 10, 136 << 10) if many else (60 << 10, 1 << 20)
-        self._blocks = _turns(json.loads(sample.conversation(1, cid=FIRST_ID, title=None, turns=400)["events.json"]))
-        draw = random.Random(3)
+        draw = random.Random(2)
+        events = json.loads(sample.conversation(1, cid=FIRST_ID, title=None, turns=400)[EVENTS])
+        self._short = _turns(events)
+        self._long = _turns([_as_long_as_in_life(e, draw) for e in events])
         while sum(map(len, self._filler)) < BASE_BYTES - 900:
             self._filler.append(" ".join(f"rule {draw.randrange(10**6)} holds" for _ in range(30)) + ".")
 
@@ -59,10 +63,13 @@ class Workload:
         config = json.loads(files["base_config.json"])
         config["assistant"]["instructions"] += self._filler
         parts = [files[EVENTS].removeprefix(b"[\n").removesuffix(b"\n]\n")]
-        have, at = len(parts[0]), random.Random(-number).randrange(len(self._blocks))
+        have, at = len(parts[0]), random.Random(-number).randrange(len(self._long))
         while have < self.size(number):
-            parts.append(self._blocks[at % len(self._blocks)])
-            have += len(parts[-1])
+            turn = self._long[at % len(self._long)]
+            if have + len(turn) > self.size(number):
+                turn = self._short[at % len(self._short)]
+            parts.append(turn)
+            have += len(turn)
             at += 1
         return files | {"base_config.json": sample.as_jp(config), EVENTS: b"[\n" + b",\n".join(parts) + b"\n]\n"}
 
@@ -77,6 +84,24 @@ class Workload:
                     out.write(raw)
                 total += len(raw)
         return total
+
+
+def _as_long_as_in_life(event: dict, draw: random.Random) -> dict:
+    """Real events hold 7 KB each, most of it answers, thoughts with their signatures, and results of tools."""
+    for name, median in (("message", 4000), ("reasoning", 2000), ("content", 1500)):
+        if name in event:
+            event[name] += _text(draw, round(draw.lognormvariate(math.log(median), 1.2)))
+    if "metadata" in event:
+        event["metadata"]["signature"] = base64.b64encode(draw.randbytes(900)).decode()
+    if event["type"] == "tool_call_response":
+        event["content"] = base64.b64encode(event["content"].encode()).decode()
+    return event
+
+
+def _text(draw: random.Random, size: int) -> str:
+    """Prose and code, with the quotes, line feeds and letters that JSON has to treat."""
+    words = ("the", "index", "returns", "a", "retry", "of", "café", "時計", "\n", '"name":', "None,", "{", "}", "list")
+    return " ".join(draw.choices(words, weights=(9, 5, 4, 8, 3, 7, 1, 1, 3, 1, 2, 1, 1, 3), k=size // 5))
 
 
 def _turns(events: list[dict]) -> list[bytes]:

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
@@ -132,6 +132,9 @@ class Applier:
                 built.extend(made)
             placed: list[Building] = []
             failed = [] if single or not built else self._barrier(stage_fd, [b.action for b in built])
+            for b in built if failed else ():
+                with suppress(OSError):
+                    b.remove(stage_fd)
             yield from failed
             for b in built if not failed else ():
                 results = list(self._caught([b.action], self._place_import, b, live, stage_fd))
@@ -195,15 +198,21 @@ class Applier:
                 for target in targets:
                     sync = durable and not shared
                     results = list(self._caught(target.actions, self._prepare, target, sync))
+                    if results:
+                        self._clean(target)  # what was staged before it failed
                     ready.extend([target] if not results else [])
                     yield from results
         except OSError as error:
+            for target in ready:
+                self._clean(target)
             yield from (failed_with(a, error) for t in ready for a in t.actions)
             return
         if shared and ready:
             with fs.opened_dir(self.silo.path) as fd:
                 failed = self._barrier(fd, [a for t in ready for a in t.actions])
             if failed:
+                for target in ready:
+                    self._clean(target)
                 yield from failed
                 return
         done: list[Result] = []

@@ -18,9 +18,12 @@ from convsync_agent.ledger import Ledger
 from convsync_agent.model import (
     SECOND,
     UNSAVED_NS,
+    Agreed,
     Copy,
+    Digest,
     Guard,
     ImportPolicy,
+    Partition,
     Policy,
     Readable,
     Root,
@@ -30,7 +33,7 @@ from convsync_agent.model import (
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
 from convsync_agent.reconcile import reconcile
-from convsync_agent.records import pack, unpack
+from convsync_agent.records import pack, settled, unpack
 from convsync_agent.results import Done, Failed, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
@@ -79,6 +82,8 @@ class Engine:
         self.history = History(data_dir)
         self.contents = Contents()
         self.closed: set[tuple[str, int, str]] = set()
+        # What was brought in step since the last settling: a writer who goes on meanwhile makes no conflict of it.
+        self._placed: dict[tuple[Root, int], dict[Unit, Digest]] = {}
         self._sightings: dict[tuple[str, int, str], tuple[object, int]] = {}
         self.eye = Eye(time.time_ns, self._age, lambda *key: key in self.closed, self.contents)
         self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
@@ -165,7 +170,7 @@ class Engine:
             copies: dict[int, tuple[Copy, ...]] = {}
             readable, fault = self._readable(site, view)
             for conversation in wanted if readable is Readable.YES else ():
-                found = self._look_at(view, conversation)
+                found = self._look_at(site, view, conversation)
                 if found:
                     copies[conversation] = tuple(c for c, _ in found)
                     seen.extend(found)
@@ -177,9 +182,14 @@ class Engine:
             return site.silo_state, ""
         return self.knower.readable(view.root.path)
 
-    def _look_at(self, view: View, conversation: int) -> list[tuple[Copy, int]]:
+    def _look_at(self, site: Site, view: View, conversation: int) -> list[tuple[Copy, int]]:
         raw = view.records.get(conversation)
         record = unpack(raw) if raw else None
+        places = view.listing.places(conversation)
+        if raw is not None and len(places) == 1 and settled(raw) and conversation in site.silo.listing.live:
+            known = self.eye.recall(view.root, conversation, places[0], raw)
+            if known is not None:
+                return [known]
         for _ in range(3):
             try:
                 return [self.eye.look(view.root, conversation, p, record) for p in view.listing.places(conversation)]
@@ -197,8 +207,10 @@ class Engine:
         for view in site.views():
             for conversation in conversations:
                 raw = view.records.get(conversation)
-                if raw is not None:
-                    agreed[conversation, view.root] = unpack(raw).agreed()
+                placed = self._placed.get((view.root, conversation), {})
+                if raw is not None or placed:
+                    known = unpack(raw).agreed() if raw is not None else Agreed(None, None, Partition.LIVE, 0)
+                    agreed[conversation, view.root] = known._replace(**{str(u): d for u, d in placed.items()})
         base = self.knower.base(site, snapshots, agreed)
         plan = reconcile(base, snapshots, self.policy)
         odd = [
@@ -242,6 +254,10 @@ class Engine:
                 detail = "both sides changed; the newest won, the other is in the history"
                 problem = Problem("conflict", action.conversation, action.target.root, detail, lasting=True)
                 outcome.problems.append(problem)
+            if isinstance(action, Update):
+                for copy in (action.source, action.target):
+                    digest = action.source.unit(action.unit).digest
+                    self._placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
             if isinstance(action, Import):
                 self._relist(site.silo, action)
             return
@@ -290,13 +306,12 @@ class Engine:
         undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
         blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
         blocked |= {(p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind != "future"}
-        there: dict[Root, set[int]] = {}
         views = {v.root: v for v in site.views()}
         for copy, dir_mtime in seen:
-            there.setdefault(copy.root, set()).add(copy.conversation)
             where = (copy.conversation, copy.root)
             if where in blocked or (copy.conversation, None) in blocked:
                 continue
+            self._placed.pop((copy.root, copy.conversation), None)
             raw = pack(copy, dir_mtime, now)
             if views[copy.root].records.get(copy.conversation) != raw:
                 views[copy.root].records[copy.conversation] = raw

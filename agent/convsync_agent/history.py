@@ -94,48 +94,34 @@ class History:
             raise ValueError("a version is one unit with at least one file, by relative names")
         rows = [(entry, raw) for entry, (_, raw, _) in zip(listed, contents, strict=True)]
         place, batch = self._place(workspace, conversation), self._batch
-        self._settle(place)
+        self._settle(place, batch)
         self._store(place, rows)
-        newest, last_ms = self._newest(workspace, conversation, unit)
+        newest, last_ms = kept.load_newest(place, workspace, conversation, unit)
         if newest and [f[:3] for f in newest.files] == [f[:3] for f in listed]:
             folder = os.path.join(place, newest.version)
             with contextlib.suppress(FileNotFoundError):  # pruned at this moment: then it is kept anew
                 if folder not in self._durable.doubted:
                     self._seal(folder, batch, age_ms=max(at_ms, newest.seen_ms))
                     return Kept(newest.version, new=False)
-        manifest = Manifest(
-            workspace, conversation, unit, "", root, max(at_ms, last_ms + 1), why, valid, events, listed
-        )
+        at_ms = max(at_ms, last_ms + 1)
+        manifest = Manifest(workspace, conversation, unit, "", root, at_ms, why, valid, events, listed)
         version, stamp = kept.publish(place, manifest, sync=batch is None)
         self._durable.note({os.path.join(place, version): stamp}, batch)
         # Again what was removed while no manifest asked for it.
         self._store(place, [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)])
         return Kept(version, new=True)
 
-    def _newest(self, workspace: str, conversation: int, unit: Unit) -> tuple[Manifest | None, int]:
-        """The newest readable version of a unit, and the last time that any version of it has."""
-        place = self._place(workspace, conversation)
-        found = (VERSION.fullmatch(n) for n in objects.names_in(place) if unit in n)
-        of_unit = sorted(((int(m[1]), m[0]) for m in found if m and m[2] == unit), reverse=True)
-        for _, name in of_unit:
-            with contextlib.suppress(OSError, ValueError):
-                newest = kept.load(place, workspace, conversation, name)
-                return newest, max(of_unit[0][0], newest.seen_ms)
-        return None, of_unit[0][0] if of_unit else -1
-
-    def _settle(self, place: str) -> None:
+    def _settle(self, place: str, batch: Batch | None) -> None:
         """Make the directories down to `objects`, private and durable.
 
         One that is there is synced once as well: who made it may have died before doing so.
         """
-        batch = self._batch
         paths = [self.data_dir, self.base, os.path.dirname(place), place, os.path.join(place, OBJECTS)]
         if not self._durable.knows_dir(paths[-1], batch):
             while not os.path.isdir(parent := os.path.dirname(paths[0])):
                 paths.insert(0, parent)
-            for path in paths:
-                if not self._durable.knows_dir(path, batch):
-                    self._make(path, batch)
+            for path in (p for p in paths if not self._durable.knows_dir(p, batch)):
+                self._make(path, batch)
         if batch is not None:
             batch.watch(self.data_dir)
             batch.watch(paths[-1])
@@ -264,6 +250,7 @@ class History:
             folder, files = os.path.join(place, manifest.version), wanted(manifest)
             if files and folder not in self._durable.doubted and self._sound(place, files):
                 with contextlib.suppress(FileNotFoundError):  # pruned at this moment
+                    self._settle(place, None)
                     self._seal(folder, None)
                     return True
         return False

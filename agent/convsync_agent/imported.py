@@ -109,15 +109,19 @@ def put_extra(
     old = next((e for e in action.target.extras if e.path == extra.path), None)
     with ExitStack() as stack:
         at, last = _parents(extra.path, target_fd, stack, make=True)
-        if old is None:
-            kernel.rename_new(stage_fd, name, at, last)
-            kernel.fsync(at)
-            return ()
-        exchanged = kernel.exchange(stage_fd, name, at, last)
-        if not exchanged:
-            os.rename(name, last, src_dir_fd=stage_fd, dst_dir_fd=at)
+        exchanged = False
+        try:
+            if old is None:
+                kernel.rename_new(stage_fd, name, at, last)
+            else:
+                exchanged = kernel.exchange(stage_fd, name, at, last)
+                if not exchanged:
+                    os.rename(name, last, src_dir_fd=stage_fd, dst_dir_fd=at)
+        except OSError:
+            fs.unlink_if_there(name, stage_fd)  # still our copy
+            raise
         kernel.fsync(at)
-        if not exchanged:
+        if old is None or not exchanged:
             return ()
     left = staging.retire(
         action.target.root, action.conversation, (name, extra.path), (old.stamp, old.digest), stage_fd

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convsync_agent.contest import changed, fit, newest_first, report_unfit, set_aside
-from convsync_agent.model import Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
+from convsync_agent.model import UNSTABLE_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
 from convsync_agent.plan import Draft, Import
 
 
-def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], draft: Draft) -> None:
+def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], now: int, draft: Draft) -> None:
     """Import one conversation, each unit from its own winner; the name comes with the metadata."""
     if not copies or not wanted(base, policy, copies):
         return
@@ -25,7 +25,7 @@ def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], 
             name=metadata.name,
             stream=stream,
             metadata=metadata,
-            extras=newest_extras(copies, None),
+            extras=newest_extras(copies, None, now),
         )
     )
 
@@ -52,19 +52,26 @@ def best_source(base: Base, copies: Sequence[Copy], unit: Unit, draft: Draft) ->
     return good[0] if good else None
 
 
-def newest_extras(sources: Sequence[Copy], silo: Copy | None) -> tuple[tuple[Copy, Extra], ...]:
+def newest_extras(sources: Sequence[Copy], silo: Copy | None, now: int) -> tuple[tuple[Copy, Extra], ...]:
     """Unmanaged files worth copying to the silo: the newest of each path, if missing there or older.
 
-    Worktree to silo only, never deleted (design 3); equal bytes never move.
+    Worktree to silo only, never deleted (design 3); equal bytes never move. One that changed in the last
+    two seconds waits: an editor's backup of a managed file is gone by then.
     """
     have = {e.path: e for e in silo.extras} if silo else {}
     best: dict[str, tuple[Copy, Extra]] = {}
     for copy in sorted(sources, key=lambda c: c.root.order):
         for extra in copy.extras:
+            if young(extra, now):
+                continue
             rival = best.get(extra.path)
             if rival is None or extra.stamp.mtime_ns > rival[1].stamp.mtime_ns:
                 best[extra.path] = (copy, extra)
     return tuple(pair for path, pair in sorted(best.items()) if _worth(pair[1], have.get(path)))
+
+
+def young(extra: Extra, now: int) -> bool:
+    return 0 <= now - extra.stamp.ctime_ns < UNSTABLE_NS
 
 
 def _worth(new: Extra, old: Extra | None) -> bool:

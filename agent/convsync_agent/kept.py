@@ -137,6 +137,17 @@ def load_all(place: str, workspace: str, conversation: int) -> tuple[list[Manife
     return sorted(found, key=lambda m: (m.at_ms, m.version), reverse=True), troubles
 
 
+def load_newest(place: str, workspace: str, conversation: int, unit: Unit) -> tuple[Manifest | None, int]:
+    """The newest readable version of a unit, and the last time that any version of it has."""
+    found = (VERSION.fullmatch(n) for n in objects.names_in(place) if unit in n)
+    of_unit = sorted(((int(m[1]), m[0]) for m in found if m and m[2] == unit), reverse=True)
+    for _, name in of_unit:
+        with contextlib.suppress(OSError, ValueError):
+            newest = load(place, workspace, conversation, name)
+            return newest, max(of_unit[0][0], newest.seen_ms)
+    return None, of_unit[0][0] if of_unit else -1
+
+
 # -- as text ------------------------------------------------------------------
 
 

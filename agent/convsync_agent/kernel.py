@@ -94,10 +94,11 @@ def fsync(fd: int) -> None:
 
 
 def unwritable(fd: int) -> bool:
-    """True when it is certain that nobody holds this file open for writing.
+    """True when it is certain that nobody has this file open for writing, or mapped so.
 
-    A read lease is granted only then. It is given back at once; the file has left every public name
-    before, so nobody can open it anew in between. False means: not certain, wait instead.
+    A read lease is granted only then, and given back at once. False means: not certain, wait instead.
+    RACE: a writer that opens the file while we hold the lease waits for the microseconds until it is
+    given back, and we are sent SIGIO, which every process of ours ignores (`signals`, `main`).
     """
     set_lease = getattr(fcntl, "F_SETLEASE", None)
     if set_lease is None:

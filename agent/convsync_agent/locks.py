@@ -125,8 +125,8 @@ def _release(held: list[tuple[str, int]]) -> None:
     they are not ours to remove.
     """
     for index, (path, fd) in enumerate(held):
-        if index == 0 and _same_inode(path, fd):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # an fd that stays open keeps the lock for as long as we live
+            if index == 0 and _same_inode(path, fd):
                 os.unlink(path)
         os.close(fd)
 

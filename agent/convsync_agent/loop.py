@@ -73,6 +73,8 @@ class Agent:
         self._arm_all()
         self._rescan_all("start")
         self._work(everything=True)
+        for name in os.listdir(self._signals()):  # asked before anybody was listening
+            self._on_signal(name)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._publish(force=True)
 
@@ -261,8 +263,8 @@ class Agent:
         self.agenda.touched = True
         now = time.time_ns() // 1_000_000
         for site in self._sites_of(root):
-            resolve(site, now)
             self.lookout.arm(root, silo=site.silo.root.path == root)
+            resolve(site, now)  # after arming: what appears from here on is heard
             view = self._view(site, root)
             if view is not None:
                 self.agenda.add_all(site.id, self.engine.rescan(site, [view]))

@@ -40,7 +40,8 @@ def object_path(place: str, digest: str) -> str:
 
 
 def compressed(raw: bytes) -> Iterator[bytes]:
-    deflate = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+    small = len(raw) < 1 << 16  # tables of its size: to clear the large ones takes longer than to compress 10 KB
+    deflate = zlib.compressobj(1, zlib.DEFLATED, _GZIP, 6 if small else 8)
     view = memoryview(raw)
     for at in range(0, len(raw), _CHUNK):
         yield deflate.compress(view[at : at + _CHUNK])

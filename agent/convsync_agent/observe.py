@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from convsync_agent import fs
+from convsync_agent import fs, kernel
 from convsync_agent.content import check_base_config, check_events, check_metadata
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.model import (
     BASE_CONFIG,
     EVENTS,
+    MANAGED,
     METADATA,
     METADATA_FILES,
     STREAM_FILES,
@@ -27,8 +28,8 @@ from convsync_agent.model import (
     Stamp,
     UnitCopy,
 )
-from convsync_agent.records import FINE_GRANULE_NS, Record
-from convsync_agent.scan import Place
+from convsync_agent.records import FINE_GRANULE_NS, Record, unpack
+from convsync_agent.scan import Place, unchanged
 
 DRAFT = "QUERY_MESSAGE.md"
 MAX_DEPTH = 8
@@ -98,6 +99,24 @@ class Eye:
         )
         return copy, found.st_mtime_ns
 
+    def recall(self, root: Root, conversation: int, place: Place, raw: bytes) -> tuple[Copy, int] | None:
+        """The copy from its record, if five stats say that nothing changed since it was settled; else None.
+
+        Its unmanaged files were settled with it, so they are not listed: nothing is to be done about them.
+        """
+        try:
+            with fs.opened_partition(root.path, archived=place.archived) as part:
+                if not unchanged(raw, place.name, part, archived=place.archived):
+                    return None
+        except OSError:
+            return None
+        record = unpack(raw)
+        files = [FileCopy(n, s, d) for n, s, d in zip(MANAGED, record.stamps, record.digests, strict=True)]
+        age = self.now() - max(s.ctime_ns for s in record.stamps if s)
+        partition = Partition.ARCHIVED if record.archived else Partition.LIVE
+        stream, metadata = UnitCopy(tuple(files[:2]), age_ns=age), UnitCopy((files[2],), age_ns=age)
+        return Copy(root, conversation, place.name, partition, record.inode, stream, metadata), record.dir_mtime
+
     def _unit(
         self, where: tuple[Root, int], names: tuple[str, ...], fd: int, record: Record | None, dir_ctime: int
     ) -> UnitCopy:
@@ -109,7 +128,10 @@ class Eye:
         except OSError as error:
             return UnitCopy(tuple(FileCopy(n) for n in names), Grade.UNREADABLE, fault=_said(error))
         age = self._age(where, names, stamps, dir_ctime)
-        closed = all(s is None or self.closed(root.path, conversation, n) or self._old(s) for n, s in stamps.items())
+        closed = all(
+            s is None or self._old(s) or self.closed(root.path, conversation, n) or _nobody_writes(n, fd)
+            for n, s in stamps.items()
+        )
         files, grade, fault = [], Grade.VALID, ""
         for name, stamp in stamps.items():
             if stamp is None:
@@ -180,6 +202,18 @@ class Eye:
         if len(self._facts) > CACHE_FILES:
             self._facts.popitem(last=False)
         return fact
+
+
+def _nobody_writes(name: str, dir_fd: int) -> bool:
+    """Proof that a file's last write has ended, for one whose events nobody saw. False: not certain."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError:
+        return False
+    try:
+        return kernel.unwritable(fd)
+    finally:
+        os.close(fd)
 
 
 def _present(stamps: dict[str, Stamp | None]) -> set[str]:

@@ -129,11 +129,15 @@ def _swap_in(item: Staged, dir_fd: int, stage_fd: int, *, aged: bool) -> None:
             raise ChangedError from None
         return
     if not kernel.exchange(stage_fd, item.name, dir_fd, item.file):
-        _replace(item, dir_fd, stage_fd)
+        _replace(item, dir_fd, stage_fd, aged=aged)
         return
-    out = fs.stat_file(item.name, stage_fd)
-    if not _as_planned(out, item.old, aged=aged):
-        kernel.exchange(stage_fd, item.name, dir_fd, item.file)
+    planned = False
+    try:
+        planned = _as_planned(fs.stat_file(item.name, stage_fd), item.old, aged=aged)
+    finally:
+        if not planned:
+            kernel.exchange(stage_fd, item.name, dir_fd, item.file)
+    if not planned:
         raise ChangedError
 
 
@@ -143,7 +147,7 @@ def _as_planned(out: Stamp | None, old: FileCopy, *, aged: bool) -> bool:
     return fs.same_file(out, old.stamp)
 
 
-def _replace(item: Staged, dir_fd: int, stage_fd: int) -> None:
+def _replace(item: Staged, dir_fd: int, stage_fd: int, *, aged: bool) -> None:
     """Where names cannot be exchanged: hold the old file by a link, then rename over it.
 
     RACE: a file that takes the name between the link and the rename is replaced without a link
@@ -151,7 +155,7 @@ def _replace(item: Staged, dir_fd: int, stage_fd: int) -> None:
     """
     held = item.name + ".old"
     os.link(item.file, held, src_dir_fd=dir_fd, dst_dir_fd=stage_fd, follow_symlinks=False)
-    if not fs.same_file(fs.stat_file(held, stage_fd), item.old.stamp):
+    if not _as_planned(fs.stat_file(held, stage_fd), item.old, aged=aged):
         os.unlink(held, dir_fd=stage_fd)
         raise ChangedError
     os.rename(item.name, item.file, src_dir_fd=stage_fd, dst_dir_fd=dir_fd)
@@ -162,10 +166,14 @@ def _take_out(file: FileCopy, job: Job, dir_fd: int, stage_fd: int) -> None:
     """Move a file that the winner does not have (a legacy winner's base config) into staging."""
     name = staging.fresh_name(job.action.conversation, file.name)
     os.rename(file.name, name, src_dir_fd=dir_fd, dst_dir_fd=stage_fd)
-    out = fs.stat_file(name, stage_fd)
     job.staged.append(Staged(file.name, name, -1, None, file))
-    if not _as_planned(out, file, aged=job.action.younger):
-        kernel.rename_new(stage_fd, name, dir_fd, file.name)
+    planned = False
+    try:
+        planned = _as_planned(fs.stat_file(name, stage_fd), file, aged=job.action.younger)
+    finally:
+        if not planned:
+            kernel.rename_new(stage_fd, name, dir_fd, file.name)
+    if not planned:
         raise ChangedError
 
 

@@ -100,11 +100,11 @@ def signal(runtime_dir: str, name: str) -> bool:
     return True
 
 
-def ask(state_dir: str, runtime_dir: str, patience: float = 0.4) -> dict[str, Any] | None:
-    """Poke the agent and wait a moment for an answer that is newer than the question. Else the last one."""
+def ask(state_dir: str, runtime_dir: str, patience: float = 2.0) -> dict[str, Any] | None:
+    """Poke the agent and wait for an answer that is newer than the question. None: it does not answer."""
     name = f"{POKE}{os.getpid()}-{time.time_ns()}"
     if not signal(runtime_dir, name):
-        return read(state_dir)
+        return None
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = read(state_dir)
@@ -113,7 +113,7 @@ def ask(state_dir: str, runtime_dir: str, patience: float = 0.4) -> dict[str, An
         time.sleep(0.002)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(runtime_dir, SIGNALS, name))
-    return read(state_dir)
+    return None
 
 
 def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | None) -> dict[str, Any]:

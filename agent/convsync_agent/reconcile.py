@@ -24,11 +24,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest, report_out_of_reach, report_unfit
-from convsync_agent.imports import newest_extras, plan_import
+from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
     QUIET_NS,
     SPLIT_NS,
     UNSAVED_NS,
+    UNSTABLE_NS,
     Base,
     Copy,
     Partition,
@@ -124,13 +125,15 @@ def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
     usable = [c for c in copies if not _partial_projection(scene, c, draft)]
     silo = next((c for c in usable if c.root.is_silo), None)
     if silo is None:
-        plan_import(scene.base, scene.policy, scene.silo, usable, draft)
+        plan_import(scene.base, scene.policy, scene.silo, usable, scene.now, draft)
         return
     for unit in BOTH:
         contest = hold_contest(usable, unit, scene.base, scene.now, draft)
         if contest.winner is not None:
             _unit(scene, unit, contest, draft)
-    files = newest_extras([c for c in usable if c is not silo], silo)
+    files = newest_extras([c for c in usable if c is not silo], silo, scene.now)
+    if any(young(e, scene.now) for c in usable if c is not silo for e in c.extras):
+        draft.again.append((silo.conversation, UNSTABLE_NS))
     for source in usable:
         mine = tuple(e for c, e in files if c is source)
         if mine:

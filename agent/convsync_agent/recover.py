@@ -10,6 +10,7 @@ from convsync_agent import fs, kernel, locks, staging
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.locks import BusyError, conversation_lock
+from convsync_agent.model import BASE_CONFIG, EVENTS
 from convsync_agent.scan import View, list_root
 from convsync_agent.site import Site
 
@@ -58,6 +59,9 @@ def _set_ages(view: View, conversation: int, unit: Mapping[str, Any]) -> None:
         where = fs.opened_partition(view.root.path, archived=place.archived)
         with where as part, fs.opened_dir(place.name, dir_fd=part) as fd:
             there = {n: content_digest(fs.read_file(n, fd)[0]).hex() for n in unit["digests"]}
+            packed = EVENTS in there and BASE_CONFIG not in there
+            if packed and fs.stat_file(BASE_CONFIG, fd) is not None:
+                continue  # the loser's base config is still there: the true age would let this mixture win
             if there == unit["digests"]:
                 for name, age in unit["ages"].items():
                     fs.set_mtime(name, age, fd, sync=view.root.is_silo)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from os import PathLike
 from typing import Any, NamedTuple
 
 
@@ -94,7 +93,8 @@ def scrub(value: object, name: str = "") -> Any:
         return {_scrub_text(str(key)): scrub(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [scrub(inner, name) for inner in value]
-    text = str(value) if isinstance(value, (str, BaseException, PathLike)) else repr(value)
+    said = isinstance(value, (str, BaseException)) or hasattr(value, "__fspath__")
+    text = str(value) if said else repr(value)
     return "[redacted:key_value]" if text and secret_name(name) else _scrub_text(text)
 
 

@@ -243,7 +243,7 @@ def _import(site: Site, source: Copy, copies: Sequence[Copy], contents: Contents
             )
         return max(fit, key=lambda c: c.unit(unit).mtime_ns)
 
-    extras = list(newest_extras(copies, None))
+    extras = list(newest_extras(copies, None, time.time_ns()))
     if Unit.EXTRAS in contents:
         mine = {e.path for e in source.extras}
         extras = [(c, e) for c, e in extras if e.path not in mine] + [(source, e) for e in source.extras]

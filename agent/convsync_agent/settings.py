@@ -24,7 +24,9 @@ TARGET_ID = r"(jp-c)?[0-9]{1,19}"
 SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGTkmgt]i?[Bb]|[Bb]|)"
 """A size where it is written as text: KB is 1000 bytes, KiB is 1024."""
 
-NOT_SETTINGS = frozenset({"CONVSYNC_CONFIG", "CONVSYNC_STATE_DIR", "CONVSYNC_DATA_DIR", "CONVSYNC_CONVERSATION"})
+NOT_SETTINGS = frozenset(
+    {"CONVSYNC_CONFIG", "CONVSYNC_STATE_DIR", "CONVSYNC_DATA_DIR", "CONVSYNC_CONVERSATION", "CONVSYNC_DEMO_DATA"}
+)
 """Variables with our prefix that say where things are, not how to behave."""
 
 

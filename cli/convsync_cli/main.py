@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command. Returns the exit code of cli.md; never a traceback unless -vv."""
     context = Context()
     as_json = "--json" in argv
+    _ignore_lease_breaks()
     try:
         result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)
         code = result if isinstance(result, int) else 0
@@ -113,7 +115,7 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         return 130
     except click.exceptions.NoArgsIsHelpError as asked:
         output.line(asked.ctx.get_help())
@@ -129,6 +131,12 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
+def _ignore_lease_breaks() -> None:
+    """SIGIO comes when somebody opens a file that we are asking about (`kernel.unwritable`); it must not end us."""
+    if hasattr(signal, "SIGIO") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
 def as_problem(error: Exception) -> ConvsyncError:
     """Any exception as something a person can act on."""
     if isinstance(error, ConvsyncError):
@@ -136,8 +144,6 @@ def as_problem(error: Exception) -> ConvsyncError:
     if isinstance(error, click.ClickException):
         name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "convsync"
         return UsageProblem(error.format_message().rstrip("."), hint=f"{name} --help")
-    if isinstance(error, click.exceptions.Abort):
-        return ConvsyncError("stopped", code="aborted")
     if isinstance(error, OSError):
         return storage_problem(error, "convsync", f"finish ({kind_of(error)}: {reason_of(error)})")
     return ConvsyncError(

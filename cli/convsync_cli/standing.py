@@ -14,8 +14,10 @@ LOCK = "agent.lock"
 
 def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]:
     """The document of `status --json`, for all workspaces or for the one of a worktree."""
-    running = locks.agent_running(os.path.join(state_dir, LOCK))
-    told = publish.ask(state_dir, runtime_dir) if running else publish.read(state_dir)
+    there = locks.agent_running(os.path.join(state_dir, LOCK))
+    told = publish.ask(state_dir, runtime_dir) if there else None
+    running = told is not None  # one that does not answer is as good as none: then the disk itself is looked at
+    told = told or publish.read(state_dir)
     opened = state.reader(state_dir)
     try:
         entries = opened.attention() if opened else []
@@ -55,8 +57,6 @@ def _agent(told: dict[str, Any] | None, *, running: bool) -> dict[str, Any]:
         "queue": 0,
         "last_error": None,
     }
-    if running:
-        return {"state": "running"} | blank
     return {"state": "stale" if told else "stopped"} | blank
 
 

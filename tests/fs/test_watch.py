@@ -14,8 +14,9 @@ import pytest
 
 from convsync_agent import mounts
 from convsync_agent.hints import Change, Hint, Verb, Watched, hint_of, locate, meaning
+from convsync_agent.inotify import InotifyWatcher
 from convsync_agent.poll import PollingWatcher
-from convsync_agent.watch import InotifyWatcher, choose_watcher, observer_watcher
+from convsync_agent.watch import choose_watcher, observer_watcher
 
 AGENT = str(Path(__file__).parents[2] / "agent")
 ROOM = "17636257528-some-title"
@@ -494,7 +495,7 @@ def test_parent_made_while_arming(inotify, root, ear):
 UNMOUNTED = """
 import os, queue, subprocess, sys
 from convsync_agent.hints import Change
-from convsync_agent.watch import InotifyWatcher
+from convsync_agent.inotify import InotifyWatcher
 root = sys.argv[1]
 subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', root], check=True)
 os.makedirs(root + '/conversations/1-x')
@@ -517,7 +518,7 @@ def test_unmount(tmp_path):
 
 LIMITED = """
 import os, queue, sys
-from convsync_agent.watch import InotifyWatcher
+from convsync_agent.inotify import InotifyWatcher
 open('/proc/sys/user/max_inotify_watches', 'w').write('20')
 for n in range(40): os.makedirs(f'{sys.argv[1]}/conversations/{n}-x')
 q = queue.SimpleQueue(); w = InotifyWatcher(q.put)
@@ -544,13 +545,13 @@ def test_out_of_watches(tmp_path):
 
 DENIED = """
 import os, queue, tempfile
-from convsync_agent.watch import InotifyWatcher
+from convsync_agent.inotify import InotifyWatcher
 with tempfile.TemporaryDirectory() as base:
     for n in range(3): os.makedirs(f'{base}/conversations/{n}-x')
     os.chmod(f'{base}/conversations/1-x', 0)
     q = queue.SimpleQueue(); w = InotifyWatcher(q.put)
     r = w.arm(base, silo=False)
-    print(r.failed, len(w._rooms), [(h.conversation_dir, h.detail) for h in (q.get() for _ in range(q.qsize()))])
+    print(r.failed, len(w._table.rooms), [(h.conversation_dir, h.detail) for h in (q.get() for _ in range(q.qsize()))])
 """
 DENIED_POLL = """
 import os, queue, tempfile
@@ -627,7 +628,7 @@ def test_symlinks_are_not_followed(inotify, root, tmp_path, ear):
     """A symlinked conversation is not watched; a symlinked `conversations/` is a failure, not a silence."""
     os.symlink(tmp_path, root.at("conversations", "5-link"))
     assert inotify.arm(root.path, silo=True).failed == ()
-    assert len(inotify._rooms) == 1
+    assert len(inotify._table.rooms) == 1
     os.rename(root.at("conversations"), root.at("real"))
     os.symlink("real", root.at("conversations"))
 
@@ -677,6 +678,67 @@ def test_latency(inotify, root, ear, capsys):
     took.sort()
     with capsys.disabled():
         sys.stdout.write(f"\nrename to hint: p50 {took[250]:.2f} ms, p99 {took[495]:.2f} ms, max {took[-1]:.2f} ms\n")
+
+
+def count_events(inotify):
+    """A list that gets (mask, name) of every event that is read from now on."""
+    read, on_event = [], inotify._kernel._on_event
+
+    def counting(wd, mask, name):
+        read.append((mask, name))
+        on_event(wd, mask, name)
+
+    inotify._kernel._on_event = counting
+    return read
+
+
+def test_a_build_beside_a_root_is_not_read(inotify, root, ear):
+    """Writes to files in what is above a root bring no event at all; that an entry comes or goes does."""
+    above = os.path.dirname(root.path)
+    noisy = os.path.join(above, "build.log")
+    Path(noisy).write_text("")
+    inotify.arm(root.path, silo=True)
+    read = count_events(inotify)
+    for n in range(100):
+        with open(noisy, "a") as file:
+            file.write(str(n))
+    os.rename(root.path, root.path + "-moved")
+    ear.until(Change.ROOT, root=root.path)
+
+    assert [event for event in read if event[1] == b"build.log"] == []
+    assert any(name == os.path.basename(root.path).encode() for _, name in read)
+
+
+@pytest.mark.parametrize("order", ["outer first", "inner first", "outer again"])
+def test_a_root_above_another_root_keeps_its_hints(inotify, root, ear, order):
+    """A directory that is a root's conversation, and above another root, tells of writes in whatever order armed."""
+    inner = Root(root.room("deep") + "/.jp")
+    paths = {"outer first": [root, inner], "inner first": [inner, root], "outer again": [inner, root, inner]}[order]
+    for each in paths:
+        assert inotify.arm(each.path, silo=True).failed == ()
+
+    with open(root.room("events.json"), "a") as file:
+        file.write("x")
+        file.flush()
+        ear.until(Change.TOUCHED, root=root.path, conversation_dir=ROOM, file="events.json")
+    ear.until(Change.WRITTEN, root=root.path, conversation_dir=ROOM, file="events.json")
+    Path(root.at(".id")).write_text("zzzzz\n")
+    ear.until(Change.ROOT, root=root.path, file=".id")
+    os.rename(inner.path, inner.path + "-moved")
+    ear.until(Change.ROOT, root=inner.path)
+
+
+def test_watchdog_is_known_in_two_places():
+    """Only `watch` and `inotify` import watchdog."""
+    users = {
+        path.stem
+        for path in Path(AGENT, "convsync_agent").glob("*.py")
+        if any(
+            line.split()[:1] in (["from"], ["import"]) and "watchdog" in line for line in path.read_text().splitlines()
+        )
+    }
+
+    assert users == {"watch", "inotify"}
 
 
 def test_watchdog_names():

@@ -1,0 +1,101 @@
+"""One run: a workload, a home, a floor; what has been measured so far."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.floors import Floor
+from benchmarks.home import Home
+from benchmarks.proc import Noise
+from benchmarks.report import Row
+from benchmarks.workload import Workload
+
+
+@dataclass
+class Bench:
+    """Trees are made when they are first needed, from one master copy, and stay until the end."""
+
+    base: Path
+    count: int
+    quick: bool
+    floor: Floor
+    work: Workload
+    rows: list[Row] = field(default_factory=list)
+    bytes: int = 0
+    _home: Home | None = None
+    _homes: int = 0
+
+    @property
+    def master(self) -> str:
+        """The conversations as they were generated."""
+        path = f"{self.base}/master"
+        if not os.path.exists(path):
+            say(f"generating {self.count} conversations")
+            self.bytes = self.work.write(path)
+            os.sync()
+        return path
+
+    @property
+    def home(self) -> Home:
+        """A home whose worktree `a` is registered and in step."""
+        if self._home is None:
+            self._home = self.fresh_home()
+            self._home.run("register", f"{self._home.base}/a")
+        return self._home
+
+    @home.setter
+    def home(self, home: Home) -> None:
+        self._home = home
+
+    def fresh_home(self) -> Home:
+        """A home with a worktree `a` that holds all conversations and is not registered."""
+        self._homes += 1
+        home = Home(self.base / f"home-{self._homes}")
+        home.worktree("a")
+        self.clone(self.master, home.conversations("a"))
+        return home
+
+    def second_worktree(self) -> None:
+        """Register `b`, which holds what `a` does."""
+        tree = f"{self.home.base}/b"
+        if not os.path.exists(tree):
+            self.home.worktree("b")
+            self.clone(self.home.conversations("a"), self.home.conversations("b"))
+            self.home.run("register", tree)
+
+    def floor_tree(self, name: str) -> str:
+        """A tree for the floor alone."""
+        path = f"{self.base}/floor-{name}"
+        if not os.path.exists(path):
+            self.clone(self.master, path)
+        return path
+
+    def empty(self, name: str) -> str:
+        """A new directory."""
+        path = f"{self.base}/{name}-{len(os.listdir(self.base))}"
+        os.mkdir(path)
+        return path
+
+    @staticmethod
+    def clone(source: str, target: str) -> None:
+        subprocess.run(["cp", "-a", source, target], check=True)
+        os.sync()
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[dict]:
+        """Notes of one step: what others took of the machine meanwhile, and what the step adds."""
+        say(what)
+        notes: dict = {}
+        noise = Noise()
+        yield notes
+        notes["others_cpu_percent"] = noise.percent()
+
+
+def say(text: str) -> None:
+    print(f"-- {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,194 @@
+"""A world that can be set back, and faults at every system call: the n-th one fails, or the process dies there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from convsync_agent import kernel, layout, state
+from convsync_agent.dirs import ensure_private
+from convsync_agent.engine import Engine
+from convsync_agent.history import History
+from convsync_agent.recover import recover
+from convsync_agent.registry import register, settle
+from convsync_agent.settings import Settings
+from machine import WS, Machine
+
+_CALLS = (
+    "open close stat lstat fstat read write pwrite ftruncate rename link symlink unlink mkdir rmdir utime chmod fchmod "
+    "listdir scandir fsync"
+).split()
+_NEEDS_SPACE = frozenset("write pwrite link symlink mkdir fsync syncfs".split())
+_CHANGES = _NEEDS_SPACE | frozenset("ftruncate rename renameat2 unlink rmdir utime chmod fchmod".split())
+
+
+class Died(BaseException):
+    """The process is gone: whatever it calls from here on does nothing."""
+
+
+class Faults:
+    """Counts system calls while armed. At number `at` one thing happens:
+
+    an errno: that call fails with it, once. `full`: no call from there on that needs space succeeds.
+    `die`: nothing happens any more, not even the cleaning up in a `finally`. The last two count only
+    calls that change something, for between two of those the disk is the same.
+    """
+
+    def __init__(self, monkeypatch, kind, at):
+        self.kind, self.at = kind, at
+        self.count, self.armed, self.hit = 0, False, ""
+        self._close, self._lstat, self._fds = os.close, os.lstat, set()
+        for name in _CALLS:
+            monkeypatch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+        monkeypatch.setattr(fcntl, "flock", self._wrapped("flock", fcntl.flock))
+        for name in ("renameat2", "syncfs"):
+            inside = "_rename" if name == "renameat2" else "_syncfs"
+            real = getattr(kernel, inside)
+            if real is not None:
+                monkeypatch.setattr(kernel, inside, self._wrapped(name, real))
+
+    def _wrapped(self, name, real):
+        def call(*args, **kwargs):
+            if self.armed:
+                self._count(name, args, kwargs)
+            found = real(*args, **kwargs)
+            if name == "open" and self.armed:
+                self._fds.add(found)
+            elif name == "close":
+                self._fds.discard(args[0])
+            return found
+
+        return call
+
+    def _count(self, name, args, kwargs):
+        if name == "close":
+            return
+        if self.hit and self.kind == "die":
+            raise Died
+        creates = name == "open" and len(args) > 1 and bool(args[1] & os.O_CREAT)
+        if isinstance(self.kind, str) and not (creates or name in _CHANGES):
+            return
+        self.count += 1
+        if self.count == self.at:
+            self.hit = f"{name} {next((a for a in args if isinstance(a, str)), '')}"
+            if self.kind == "die":
+                raise Died
+            if self.kind != "full":
+                raise OSError(self.kind, os.strerror(self.kind))
+        if self.hit and self.kind == "full" and (creates or name in _NEEDS_SPACE):
+            if name == "mkdir" and self._is_there(args[0], kwargs.get("dir_fd")):
+                return  # "exists" comes before "no space"
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _is_there(self, path, dir_fd):
+        try:
+            self._lstat(path, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextmanager
+    def watching(self):
+        """Armed; a death ends here, and with it every open file and every lock."""
+        self.armed = True
+        try:
+            yield
+        except Died:
+            pass
+        finally:
+            self.armed = False
+            if self.kind == "die":
+                for fd in self._fds:
+                    self._close(fd)
+
+
+class World(Machine):
+    """A machine whose engine runs in this process, and that can be set back to a picture of it."""
+
+    def __init__(self, base, monkeypatch):
+        super().__init__(Path(base) / "world")
+        for name, value in self.env.items():
+            monkeypatch.setenv(name, value)
+        self.data, self.state_dir = self.base / "data/convsync", self.base / "state/convsync"
+        self.picture = self.base.with_name("picture")
+
+    def remember(self):
+        shutil.rmtree(self.picture, ignore_errors=True)
+        shutil.copytree(self.base, self.picture, symlinks=True)
+
+    def set_back(self):
+        shutil.rmtree(self.base)
+        shutil.copytree(self.picture, self.base, symlinks=True)
+
+    @contextmanager
+    def engine(self, *, closed=True, **settings):
+        """An engine of a process of its own. `closed`: it saw the end of every write, so nothing waits."""
+        ensure_private(str(self.state_dir))
+        ensure_private(str(self.data))
+        opened = state.writer(str(self.state_dir))
+        try:
+            engine = Engine(opened, str(self.data), Settings(**settings))
+            if closed:
+                engine.eye.closed = lambda *_: True
+            yield engine
+        finally:
+            opened.close()
+
+    def enroll(self, name, workspace=WS):
+        path = self.base / name
+        (path / ".jp").mkdir(parents=True, exist_ok=True)
+        (path / ".jp/.id").write_text(f"{workspace}\n")
+        return path
+
+    def register(self, *names, **settings):
+        with self.engine(**settings) as engine:
+            return [register(engine, str(self.base / n), str(self.data)) for n in names]
+
+    def sync(self):
+        """What `sync` does, in an engine of its own."""
+        with self.engine() as engine:
+            recover(engine)
+            site = engine.sites[WS]
+            outcome = settle(engine, site, engine.rescan(site))
+            return outcome
+
+    @staticmethod
+    def plan(engine, site=None):
+        site = site or engine.sites[WS]
+        dirty = engine.rescan(site)
+        snapshots, _ = engine._look(site, dirty)
+        return engine._decide(site, snapshots, dirty)
+
+    # -- what must never go ---------------------------------------------------------
+
+    def roots(self):
+        return [p for p in (self.silo(), *sorted(self.base.glob("*/.jp"))) if p.is_dir()]
+
+    def everywhere(self) -> set[bytes]:
+        """Every content of a file in a root, in staging or in the history."""
+        return {p.read_bytes() for r in self.roots() for p in r.rglob("*") if p.is_file()} | self.kept()
+
+    def kept(self) -> set[bytes]:
+        history = History(str(self.data))
+        found = set()
+        for conversation in history.conversations(WS):
+            for version in history.versions(WS, conversation):
+                found |= {raw for _, raw, _ in history.read(WS, conversation, version.version)}
+        return found
+
+    def contents(self) -> set[bytes]:
+        """The same for what a conversation's directory holds now."""
+        found = set()
+        for root in self.roots():
+            found |= {p.read_bytes() for p in (root / "conversations").rglob("*") if p.is_file()}
+        return found
+
+    def staged(self) -> list[str]:
+        return [str(p) for r in self.roots() for p in sorted((r / "conversations").glob(f"{layout.STAGING}/*"))]
+
+    def lock_files(self) -> list[str]:
+        return sorted(p.name for r in self.roots() for p in r.glob("locks/*"))

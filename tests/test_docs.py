@@ -1,0 +1,476 @@
+"""The documents: every command in them runs, every name and link in them exists, nothing is left out.
+
+In a `sh` block every line is a command. In a `console` block a command follows `$ ` and what it prints on
+a terminal follows the command; `...` stands for anything. The commands of one document run in their order
+in one throw-away home, in `~/code/project`. They exit with 0, or as a line `# exit N` of their block says.
+
+CONVSYNC_UPDATE_DOCS=1 writes the parts that are made from the code: help texts and the table of settings.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import fcntl
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from convsync_agent import sample
+from convsync_agent.model import EVENTS
+from convsync_agent.names import dirname
+from convsync_agent.settings import KEYS
+from convsync_cli import main
+
+TOP = Path(__file__).parents[1]
+DOCS = TOP / "docs"
+pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="the documents are not beside the tests")
+PAGES = sorted(p.relative_to(TOP).as_posix() for p in [*TOP.glob("*.md"), *DOCS.rglob("*.md"), *TOP.glob("*d/*.md")])
+UPDATE = "CONVSYNC_UPDATE_DOCS" in os.environ
+
+PROGRAMS = ("convsync", "cd")
+NOT_RUN = {
+    "pipx": "installs for a user",
+    "uv": "installs for a user",
+    "sudo": "changes the machine",
+    "systemctl": "asks a service manager that a test does not have",
+    "make": "runs this very test",
+    ".ci/run": "runs this very test",
+    ".venv/bin/python": "runs this very test",
+    "git": "belongs to the repository of the reader",
+    "vim": "waits for a person",
+    "eval": "is for an interactive shell",
+    "export": "is for an interactive shell",
+    "gunzip": "names a file that is only an example",
+    "sqlite3": "is not installed everywhere",
+}
+NOT_RUN_COMMANDS = {
+    "convsync status --watch": "runs until Ctrl-C",
+    "convsync demo": "takes long, and is tests/system/test_demo.py",
+}
+
+# -- reading a document ---------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """One fenced block: its language, its text, and the line it begins on."""
+
+    language: str
+    text: str
+    line: int
+
+
+class Step(NamedTuple):
+    """One command of a document. `expected` None: what it prints is not shown there."""
+
+    command: str
+    expected: str | None
+    exit_code: int
+    where: str
+
+
+def read(page: str) -> str:
+    return (TOP / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> list[Block]:
+    text = read(page)
+    return [
+        Block(m[1], m[2], text[: m.start()].count("\n") + 1)
+        for m in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def prose(page: str) -> str:
+    """The document without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def steps(page: str) -> list[Step]:
+    """Every command in the order of reading."""
+    found: list[Step] = []
+    for block in blocks(page):
+        told = re.search(r"^# exit (\d+)$", block.text, re.MULTILINE)
+        code, where = int(told[1]) if told else 0, f"{page}:{block.line}"
+        lines = [line for line in block.text.splitlines() if not line.startswith("# ")]
+        if block.language == "sh":
+            found += [Step(line, None, code, where) for line in lines if line.strip()]
+        elif block.language == "console":
+            shown: list[list[str]] = []
+            for line in lines:
+                if line.startswith("$ "):
+                    shown.append([line[2:]])
+                else:
+                    shown[-1].append(line)
+            found += [Step(c, "\n".join(out).strip("\n") if out else None, code, where) for c, *out in shown]
+    return found
+
+
+# -- a home to run them in --------------------------------------------------------
+
+
+class Desk:
+    """One person's home: a repository with a second worktree, a terminal, and an agent if the document starts one."""
+
+    def __init__(self, base: Path) -> None:
+        self.home, run, tools = base / "home", base / "run", base / "bin"
+        for place in (self.home / "code", run, tools):
+            place.mkdir(parents=True, mode=0o700)
+        shim = tools / "convsync"
+        path = os.pathsep.join(filter(None, sys.path))
+        shim.write_text(
+            f'#!/bin/sh\nPYTHONPATH={shlex.quote(path)} exec {shlex.quote(sys.executable)} -m convsync_cli "$@"\n'
+        )
+        shim.chmod(0o755)
+        self.env = {
+            "HOME": str(self.home),
+            "XDG_RUNTIME_DIR": str(run),
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "COLUMNS": "100",
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+        self.env |= {
+            f"GIT_{who}_{what}": "docs@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        self.project, self.fix = self.home / "code" / "project", self.home / "code" / "project-fix"
+        self.agent: subprocess.Popen[bytes] | None = None
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        (self.project / ".jp").mkdir(parents=True)
+        (self.project / ".jp" / ".id").write_text("otvo8\n")
+        (self.project / ".gitignore").write_text(".jp/conversations/\n")
+        for command in ("git init -q", "git add .", "git commit -qm start", f"git worktree add -qb fix {self.fix}"):
+            assert self.run(command)[0] == 0, command
+        for number, title in enumerate(("Where the cache lives", "A retry that waits", "Reading the index twice")):
+            self.write(self.project, 17_457_886_043 + 1000 * number, title, turns=3 + number)
+        self.write(self.fix, 17_457_886_043, "Where the cache lives", turns=3)
+        self.write(self.fix, 17_457_889_043, "Why two locks", turns=6)
+        for root in (self.project, self.fix):
+            os.utime(self.path(root, 17_457_886_043), ns=(10**18, 10**18))
+
+    def write(self, worktree: Path, cid: int, title: str, turns: int) -> None:
+        files = sample.conversation(1, cid=cid, title=title, turns=turns)
+        sample.write_as_jp(str(worktree / ".jp" / "conversations" / dirname(cid, title)), files)
+
+    def path(self, worktree: Path, cid: int) -> Path:
+        return next((worktree / ".jp" / "conversations").glob(f"{cid}-*")) / EVENTS
+
+    def live_in(self) -> None:
+        """What the documents beside README.md begin with: all registered, and an edit on both sides of one."""
+        assert self.run("convsync register --all-worktrees")[0] == 0
+        for number, worktree in enumerate((self.project, self.fix)):
+            path = self.path(worktree, 17_457_886_043)
+            sample.write_as_jp(str(path.parent), {EVENTS: sample.append_turn(path.read_bytes(), number)})
+            os.utime(path, ns=(time.time_ns() + number, time.time_ns() + number))
+        assert self.run("convsync sync")[0] == 0
+
+    def break_one(self) -> None:
+        """A file that was cut in half, and the verdict on it."""
+        with open(self.path(self.project, 17_457_888_043), "r+b") as file:
+            file.truncate(1000)
+        assert self.run("convsync sync")[0] == 0
+
+    def run(self, command: str) -> tuple[int, str]:
+        """One line of a shell, on a terminal of its own: exit code and what was seen there."""
+        ours, theirs = pty.openpty()
+        cwd = self.project if self.project.is_dir() else self.home
+        done = subprocess.Popen(
+            ["/bin/bash", "-c", command], cwd=cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # EIO: the last process that had it is gone
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(ours)
+        text = seen.decode().replace("\r\n", "\n")
+        return done.wait(30), re.sub(r"\r\x1b\[K[^\n]*(?=\r|$)|\r\x1b\[K", "", text)
+
+    def start_agent(self) -> None:
+        log = open(self.home / "agent.log", "wb")  # noqa: SIM115  # the agent's, to its end
+        self.agent = subprocess.Popen(
+            ["convsync", "agent"], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        log.close()
+        deadline = time.monotonic() + 15
+        while not (self.home / ".local/state/convsync/runtime.json").exists():
+            assert self.agent.poll() is None, (self.home / "agent.log").read_text()
+            assert time.monotonic() < deadline, "the agent never came up"
+            time.sleep(0.01)
+
+    def leave(self) -> None:
+        if self.agent is not None:
+            self.agent.send_signal(signal.SIGTERM)
+            self.agent.wait(15)
+
+
+@pytest.fixture
+def desk(tmp_path) -> Iterator[Desk]:
+    for program in ("git", "bash"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not here")
+    made = Desk(Path(os.path.realpath(tmp_path)))
+    yield made
+    made.leave()
+
+
+def why_not_run(command: str) -> str | None:
+    words = command.split()
+    listed = next((why for c, why in NOT_RUN_COMMANDS.items() if command.startswith(c)), None)
+    return listed or NOT_RUN.get(words[0])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if steps(p)] if DOCS.is_dir() else [])
+def test_every_command_does_what_the_document_says(page, desk):
+    """A command that is shown works; an output that is shown is the output."""
+    if page != "README.md":
+        desk.live_in()
+    if page == "docs/troubleshooting.md":
+        desk.break_one()
+    checker = doctest.OutputChecker()
+    for step in steps(page):
+        if why_not_run(step.command) is not None:
+            continue
+        assert step.command.split()[0] in PROGRAMS, f"{step.where}: neither run nor listed as not run: {step.command}"
+        if step.command == "convsync agent":
+            desk.start_agent()
+            continue
+        code, seen = desk.run(step.command)
+        assert code == step.exit_code, f"{step.where}: {step.command}\n{seen}"
+        if step.expected is not None:
+            want, got = (
+                re.sub(r"[ \t]+$", "", t.strip("\n") + "\n", flags=re.MULTILINE) for t in (step.expected, seen)
+            )
+            fine = checker.check_output(want, got, doctest.ELLIPSIS)
+            assert fine, f"{step.where}: {step.command}\n--- shown\n{want}--- real\n{got}"
+
+
+# -- what is made from the code ------------------------------------------------------
+
+
+def commands() -> dict[str, list[str]]:
+    """Every command and sub-command by the words that call it."""
+    found: dict[str, list[str]] = {"convsync": []}
+    top = click.Context(main.cli, info_name="convsync")
+    for name in main.COMMANDS:
+        command = main.cli.get_command(top, name)
+        found[name] = [name]
+        if isinstance(command, click.Group):
+            found |= {f"{name} {sub}": [name, sub] for sub in sorted(command.commands)}
+    return found
+
+
+def help_of(words: list[str], capsys) -> str:
+    capsys.readouterr()
+    assert main.run([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def settings_table() -> str:
+    rows = ["| key | default | allowed | what it is for |", "| --- | --- | --- | --- |"]
+    for key, what in KEYS.items():
+        default = (
+            "not set"
+            if what.default is None
+            else f"`{str(what.default).lower() if what.kind == 'bool' else what.default}`"
+        )
+        rows.append(f"| `{key}` | {default} | {what.allowed} | {what.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def generated(page: str, name: str, wanted: str) -> None:
+    """The part of a page between two marks is this text; or becomes it, when the documents are being updated."""
+    pattern = re.compile(rf"(<!-- made: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    with open(TOP / page, "rb") as lock:
+        if UPDATE:  # one part after the other, and in place: all who write hold the lock of this one file
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        text = read(page)
+        assert pattern.search(text), f"{page} has no part for {name}"
+        new = pattern.sub(lambda m: m[1] + wanted + m[2], text)
+        if UPDATE:
+            (TOP / page).write_text(new, encoding="utf-8")
+            return
+    assert text == new, f"{page}: {name} is not as in the code; CONVSYNC_UPDATE_DOCS=1 writes it"
+
+
+@pytest.mark.parametrize("name", list(commands()))
+def test_every_command_is_documented_with_its_help(name, capsys, monkeypatch):
+    """docs/cli.md shows what `--help` prints, 80 columns wide, letter for letter."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    generated("docs/cli.md", f"{name} --help", f"```text\n{help_of(commands()[name], capsys)}```\n")
+
+
+def test_every_setting_is_documented():
+    """docs/configuration.md has every key with its default, from the table that also validates."""
+    generated("docs/configuration.md", "settings", settings_table())
+    text = read("docs/configuration.md")
+
+    assert [k for k in KEYS if f"`{k}`" not in text] == []
+
+
+@pytest.mark.parametrize("word", ["chat", "transcript", "thread"])
+def test_help_keeps_to_the_words(word, capsys):
+    """The glossary says which words are avoided; the command line avoids them."""
+    found = [name for name, words in commands().items() if word in help_of(words, capsys).lower()]
+
+    assert not found
+
+
+# -- links and names -----------------------------------------------------------------
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors a forge makes of the headings."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """Every link inside of the repository resolves, its anchor too."""
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (TOP / page).parent.joinpath(path).resolve() if path else TOP / page
+        known = there.exists() and there.is_relative_to(TOP)
+        if not known or (anchor and anchor not in anchors(there.relative_to(TOP).as_posix())):
+            wrong.append(target)
+
+    assert not wrong
+
+
+def names_in(path: Path) -> set[str]:
+    """Whatever a module defines, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def sources() -> dict[str, Path]:
+    """Every module of ours by the name that the documents use."""
+    agent = {p.stem: p for p in (TOP / "agent/convsync_agent").glob("*.py")}
+    cli = TOP / "cli/convsync_cli"
+    found = {f"cli/{p.relative_to(cli).with_suffix('').as_posix()}": p for p in cli.rglob("*.py")}
+    return {n: p for n, p in (agent | found).items() if not n.endswith("__init__")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_of_code_exist(page):
+    """`module.name` and `tests/file.py::test` in a document are really there."""
+    known, wrong = sources(), []
+    endings = {"py", "db", "json", "toml", "md", "lock", "new", "gz", "service", "plist"}
+    for module, name in re.findall(r"`((?:cli/)?[a-z_/]+)\.([A-Za-z_]+)`", prose(page)):
+        if module in known and name not in endings and f"{module}.{name}" not in KEYS:
+            wrong += [f"{module}.{name}"] if name not in names_in(known[module]) else []
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", prose(page)):
+        path = TOP / file
+        wrong += [file] if not path.is_file() else [] if not test or test in names_in(path) else [f"{file}::{test}"]
+
+    assert not wrong
+
+
+def test_every_named_race_is_listed():
+    """Whatever the code marks as a race, docs/design.md names with its window and its worst case."""
+    chapter = read("docs/design.md").partition("### Named races")[2].partition("\n## ")[0]
+    racing = {name for name, path in sources().items() if "RACE:" in path.read_text()}
+
+    assert racing == set(re.findall(r"^\| `([a-z_]+)\.", chapter, re.MULTILINE))
+
+
+def test_the_map_has_every_module():
+    """A new engineer finds each module in docs/index.md, and none that is gone."""
+    chapter = read("docs/index.md").partition("## The map")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([\w/]+)`", chapter, re.MULTILINE)
+
+    assert sorted(listed) == sorted(sources())
+
+
+def test_every_page_is_reachable():
+    """Each document is linked from docs/index.md or, for decisions, from their own list."""
+    linked = {
+        (TOP / page).parent.joinpath(target.partition("#")[0]).resolve()
+        for page in ("docs/index.md", "docs/decisions/README.md")
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    }
+    lost = [p for p in PAGES if p.startswith("docs/") and p != "docs/index.md" and TOP / p not in linked]
+
+    assert not lost
+
+
+# -- promises about single documents ---------------------------------------------------
+
+
+def entries() -> dict[str, str]:
+    parts = re.split(r"^### (.+)$", read("docs/architecture/ubiquitous-language.md"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_glossary_defines_the_workspace_projection():
+    """JP's own document has this entry; so has ours."""
+    assert "Workspace Projection" in entries()
+
+
+@pytest.mark.parametrize("term", list(entries()) if DOCS.is_dir() else [])
+def test_a_glossary_entry_is_whole(term):
+    """Each term has a definition, says where it lives in the code, and what it is not."""
+    text = entries()[term]
+
+    assert text.strip().split("\n")[0]
+    assert "**Implementation:**" in text
+    assert "*Not the same as*" in text
+    assert "*Avoid*" in text
+
+
+def test_the_storage_model_is_stated():
+    """One row of the table says it all: a durable copy and a projection."""
+    assert re.search(r"durable copy.*projection", read("docs/storage-model.md"))
+
+
+def test_the_state_store_record_is_whole():
+    """The decision on the state names its schema, places, retention and privacy, and recommends one store."""
+    text = read("docs/decisions/0002-state-store.md")
+    for heading in ("State schema", "File locations", "Retention policy", "Privacy boundary"):
+        assert re.search(rf"^## {heading}$", text, re.MULTILINE), heading
+
+    assert len(re.findall(r"^\*\*Recommendation", text, re.MULTILINE)) == 1
+    assert all(store in text for store in ("JSONL", "redb", "SQLite", "Redis"))
+
+
+def test_every_decision_has_its_number_and_status():
+    """Decisions are numbered without gaps, listed, and say whether they hold."""
+    found = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    listed = read("docs/decisions/README.md")
+
+    assert [int(p.name[:4]) for p in found] == list(range(1, len(found) + 1))
+    for path in found:
+        assert re.search(r"^- \*\*Status:\*\* \w+", path.read_text(), re.MULTILINE), path.name
+        assert path.name in listed
