@@ -20,6 +20,7 @@ def main() -> int:
     options = _options()
     with throw_away() as base:
         bench = Bench(base, options.conversations, options.quick, Floor(base), Workload(options.conversations))
+        bench.calm = options.calm
         head = proc.describe(str(base))
         for name in options.only:
             SCENARIOS[name](bench)
@@ -38,6 +39,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What convsync costs, beside floors.")
     parser.add_argument("--quick", action="store_true", help="few repeats: does it run, not how fast is it")
     parser.add_argument("--conversations", type=int, default=1000, metavar="N", help="how many there are (1000)")
+    parser.add_argument(
+        "--calm", type=float, default=0.0, metavar="SECONDS", help="wait so long for a calm moment before each step (0)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     names = ",".join(SCENARIOS)
     parser.add_argument("--only", metavar="NAMES", default=names, help=f"some of {names}")
@@ -59,7 +63,8 @@ def _heading(head: dict, bench: Bench) -> str:
     return "\n".join(
         (
             f"convsync {versions['convsync']}, Python {versions['python']}, floor in {bench.floor.kind}",
-            f"{machine['cores']} x {machine['cpu']}, {machine['system']}, {machine['file_system']}, {load}",
+            f"{machine['cores']} x {machine['cpu']}"[:80],
+            f"{machine['system']}, {machine['file_system']}, {load}"[:80],
             f"{bench.count} conversations, {bench.bytes / 1e6:.0f} MB",
             "",
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.floors import Floor
 from benchmarks.home import Home
-from benchmarks.proc import Noise
+from benchmarks.proc import Noise, wait_for_calm
 from benchmarks.report import Row
 from benchmarks.workload import Workload
 
@@ -27,6 +27,7 @@ class Bench:
     floor: Floor
     work: Workload
     rows: list[Row] = field(default_factory=list)
+    calm: float = 0.0
     bytes: int = 0
     _home: Home | None = None
     _homes: int = 0
@@ -91,6 +92,7 @@ class Bench:
     def step(self, what: str) -> Iterator[dict]:
         """Notes of one step: what others took of the machine meanwhile, and what the step adds."""
         say(what)
+        wait_for_calm(self.calm)
         notes: dict = {}
         noise = Noise()
         yield notes

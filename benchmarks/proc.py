@@ -59,6 +59,16 @@ class Noise:
         return round(max(0.0, others) / max(0.01, time.monotonic() - self._at) * 100, 1)
 
 
+def wait_for_calm(seconds: float, most: float = 25.0) -> None:
+    """Until others leave the machine alone for two seconds, or for this long at most."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        noise = Noise()
+        time.sleep(2)
+        if noise.percent() < most:
+            return
+
+
 def _busy() -> float:
     """Without steal, iowait and idle."""
     user, nice, system, _idle, _wait, irq, soft = (int(n) for n in _read("/proc/stat").split("\n", 1)[0].split()[1:8])

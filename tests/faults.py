@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +20,11 @@ from convsync_agent.registry import register, settle
 from convsync_agent.settings import Settings
 from machine import WS, Machine
 
-_CALLS = (
-    "open close stat lstat fstat read write pwrite ftruncate rename link symlink unlink mkdir rmdir utime chmod fchmod "
-    "listdir scandir fsync"
-).split()
-_NEEDS_SPACE = frozenset("write pwrite link symlink mkdir fsync syncfs".split())
-_CHANGES = _NEEDS_SPACE | frozenset("ftruncate rename renameat2 unlink rmdir utime chmod fchmod".split())
+_CALLS = ["open", "close", "stat", "lstat", "fstat", "read", "write", "pwrite", "ftruncate", "rename", "link", "symlink", "unlink", "mkdir", "rmdir", "utime", "chmod", "fchmod", "listdir", "scandir", "fsync"]
+_NEEDS_SPACE = frozenset(["write", "pwrite", "link", "symlink", "mkdir", "fsync", "syncfs"])
+_CHANGES = _NEEDS_SPACE | frozenset(["ftruncate", "rename", "renameat2", "unlink", "rmdir", "utime", "chmod", "fchmod"])
+
+AHEAD_NS = 30 * 10**9
 
 
 class Died(BaseException):
@@ -107,12 +108,18 @@ class Faults:
 
 
 class World(Machine):
-    """A machine whose engine runs in this process, and that can be set back to a picture of it."""
+    """A machine whose engine runs in this process, and that can be set back to a picture of it.
+
+    Our clock is ahead of the file system's, so that all that was written has long been quiet: nothing waits.
+    """
 
     def __init__(self, base, monkeypatch):
         super().__init__(Path(base) / "world")
         for name, value in self.env.items():
             monkeypatch.setenv(name, value)
+        real = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: real() + AHEAD_NS)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # as every process of ours does: leases are probed
         self.data, self.state_dir = self.base / "data/convsync", self.base / "state/convsync"
         self.picture = self.base.with_name("picture")
 
@@ -125,16 +132,13 @@ class World(Machine):
         shutil.copytree(self.picture, self.base, symlinks=True)
 
     @contextmanager
-    def engine(self, *, closed=True, **settings):
-        """An engine of a process of its own. `closed`: it saw the end of every write, so nothing waits."""
+    def engine(self, **settings):
+        """An engine as a process of its own has it."""
         ensure_private(str(self.state_dir))
         ensure_private(str(self.data))
         opened = state.writer(str(self.state_dir))
         try:
-            engine = Engine(opened, str(self.data), Settings(**settings))
-            if closed:
-                engine.eye.closed = lambda *_: True
-            yield engine
+            yield Engine(opened, str(self.data), Settings(**settings))
         finally:
             opened.close()
 

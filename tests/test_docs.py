@@ -29,6 +29,7 @@ import click
 import pytest
 
 from convsync_agent import sample
+from convsync_agent.config import load
 from convsync_agent.model import EVENTS
 from convsync_agent.names import dirname
 from convsync_agent.settings import KEYS
@@ -37,7 +38,10 @@ from convsync_cli import main
 TOP = Path(__file__).parents[1]
 DOCS = TOP / "docs"
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="the documents are not beside the tests")
-PAGES = sorted(p.relative_to(TOP).as_posix() for p in [*TOP.glob("*.md"), *DOCS.rglob("*.md"), *TOP.glob("*d/*.md")])
+PAGES = sorted(
+    p.relative_to(TOP).as_posix()
+    for p in [*TOP.glob("*.md"), *DOCS.rglob("*.md"), *TOP.glob("systemd/*.md"), *TOP.glob("launchd/*.md")]
+)
 UPDATE = "CONVSYNC_UPDATE_DOCS" in os.environ
 
 PROGRAMS = ("convsync", "cd")
@@ -329,6 +333,15 @@ def test_every_setting_is_documented():
     text = read("docs/configuration.md")
 
     assert [k for k in KEYS if f"`{k}`" not in text] == []
+
+
+def test_example_settings_are_valid(tmp_path):
+    """What the documents show as a configuration file is one."""
+    for number, block in enumerate(b for p in PAGES for b in blocks(p) if b.language == "toml"):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block.text)
+
+        assert "file" in load(str(path), {}).origins.values()
 
 
 @pytest.mark.parametrize("word", ["chat", "transcript", "thread"])

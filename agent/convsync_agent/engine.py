@@ -83,7 +83,7 @@ class Engine:
         self.contents = Contents()
         self.closed: set[tuple[str, int, str]] = set()
         # What was brought in step since the last settling: a writer who goes on meanwhile makes no conflict of it.
-        self._placed: dict[tuple[Root, int], dict[Unit, Digest]] = {}
+        self.placed: dict[tuple[Root, int], dict[Unit, Digest]] = {}
         self._sightings: dict[tuple[str, int, str], tuple[object, int]] = {}
         self.eye = Eye(time.time_ns, self._age, lambda *key: key in self.closed, self.contents)
         self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
@@ -207,10 +207,12 @@ class Engine:
         for view in site.views():
             for conversation in conversations:
                 raw = view.records.get(conversation)
-                placed = self._placed.get((view.root, conversation), {})
+                placed = self.placed.get((view.root, conversation), {})
                 if raw is not None or placed:
                     known = unpack(raw).agreed() if raw is not None else Agreed(None, None, Partition.LIVE, 0)
-                    agreed[conversation, view.root] = known._replace(**{str(u): d for u, d in placed.items()})
+                    agreed[conversation, view.root] = known._replace(
+                        stream=placed.get(Unit.STREAM, known.stream), metadata=placed.get(Unit.METADATA, known.metadata)
+                    )
         base = self.knower.base(site, snapshots, agreed)
         plan = reconcile(base, snapshots, self.policy)
         odd = [
@@ -257,7 +259,7 @@ class Engine:
             if isinstance(action, Update):
                 for copy in (action.source, action.target):
                     digest = action.source.unit(action.unit).digest
-                    self._placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
+                    self.placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
             if isinstance(action, Import):
                 self._relist(site.silo, action)
             return
@@ -304,6 +306,7 @@ class Engine:
         """Record what is in step: from here on equal stamps vouch for it, and its digests are the base."""
         now = time.time_ns()
         undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
+        undecided += [c for c, _ in plan.again]
         blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
         blocked |= {(p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind != "future"}
         views = {v.root: v for v in site.views()}
@@ -311,7 +314,7 @@ class Engine:
             where = (copy.conversation, copy.root)
             if where in blocked or (copy.conversation, None) in blocked:
                 continue
-            self._placed.pop((copy.root, copy.conversation), None)
+            self.placed.pop((copy.root, copy.conversation), None)
             raw = pack(copy, dir_mtime, now)
             if views[copy.root].records.get(copy.conversation) != raw:
                 views[copy.root].records[copy.conversation] = raw

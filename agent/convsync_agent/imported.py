@@ -107,25 +107,24 @@ def put_extra(
     name = staging.fresh_name(action.conversation, extra.path)
     fs.write_new(name, raw, stage_fd, mtime_ns=stamp.mtime_ns, sync=True)
     old = next((e for e in action.target.extras if e.path == extra.path), None)
+    left, placed, exchanged = None, False, False
     with ExitStack() as stack:
-        at, last = _parents(extra.path, target_fd, stack, make=True)
-        exchanged = False
         try:
+            at, last = _parents(extra.path, target_fd, stack, make=True)
             if old is None:
                 kernel.rename_new(stage_fd, name, at, last)
             else:
                 exchanged = kernel.exchange(stage_fd, name, at, last)
                 if not exchanged:
                     os.rename(name, last, src_dir_fd=stage_fd, dst_dir_fd=at)
-        except OSError:
-            fs.unlink_if_there(name, stage_fd)  # still our copy
-            raise
+            placed = True
+        finally:
+            if not placed:
+                fs.unlink_if_there(name, stage_fd)  # still our copy
+        if old is not None and exchanged:  # before the sync, which may fail: the history has it
+            names, planned = (name, extra.path), (old.stamp, old.digest)
+            left = staging.retire(action.target.root, action.conversation, names, planned, stage_fd)
         kernel.fsync(at)
-        if old is None or not exchanged:
-            return ()
-    left = staging.retire(
-        action.target.root, action.conversation, (name, extra.path), (old.stamp, old.digest), stage_fd
-    )
     return () if left is None else (left,)
 
 

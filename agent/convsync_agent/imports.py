@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convsync_agent.contest import changed, fit, newest_first, report_unfit, set_aside
-from convsync_agent.model import UNSTABLE_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
+from convsync_agent.model import QUIET_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
 from convsync_agent.plan import Draft, Import
 
 
@@ -55,14 +55,14 @@ def best_source(base: Base, copies: Sequence[Copy], unit: Unit, draft: Draft) ->
 def newest_extras(sources: Sequence[Copy], silo: Copy | None, now: int) -> tuple[tuple[Copy, Extra], ...]:
     """Unmanaged files worth copying to the silo: the newest of each path, if missing there or older.
 
-    Worktree to silo only, never deleted (design 3); equal bytes never move. One that changed in the last
-    two seconds waits: an editor's backup of a managed file is gone by then.
+    Worktree to silo only, never deleted (design 3); equal bytes never move. Beside a durable copy one that
+    changed this moment waits until it is quiet: an editor's backup of a managed file is gone by then.
     """
     have = {e.path: e for e in silo.extras} if silo else {}
     best: dict[str, tuple[Copy, Extra]] = {}
     for copy in sorted(sources, key=lambda c: c.root.order):
         for extra in copy.extras:
-            if young(extra, now):
+            if silo is not None and young(extra, now):
                 continue
             rival = best.get(extra.path)
             if rival is None or extra.stamp.mtime_ns > rival[1].stamp.mtime_ns:
@@ -71,7 +71,7 @@ def newest_extras(sources: Sequence[Copy], silo: Copy | None, now: int) -> tuple
 
 
 def young(extra: Extra, now: int) -> bool:
-    return 0 <= now - extra.stamp.ctime_ns < UNSTABLE_NS
+    return 0 <= now - extra.stamp.ctime_ns < QUIET_NS
 
 
 def _worth(new: Extra, old: Extra | None) -> bool:

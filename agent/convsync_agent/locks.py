@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from convsync_agent.errors import Refused
 from convsync_agent.fs import LOCKS, opened_dir
-from convsync_agent.names import lock_name
+from convsync_agent.names import lock_name, parse_id
 
 SESSION = "convsync"
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -134,8 +134,9 @@ def _release(held: list[tuple[str, int]]) -> None:
 def holder_of(path: str) -> Holder | None:
     """Who a lock file names. None where there is no file; broken JSON gives a Holder of Nones."""
     try:
-        with open(path, "rb") as file:
-            raw = file.read(4096)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)  # a FIFO must not stop us
+        with open(fd, "rb") as file:
+            raw = file.read(4096) or b""
     except OSError:
         return None
     try:
@@ -184,7 +185,7 @@ def remove_own_leftovers(silo: str) -> int:
     """Remove lock files that a crash of ours left: free, and with our session name in them."""
     removed = 0
     try:
-        names = [n for n in os.listdir(os.path.join(silo, LOCKS)) if n.startswith("jp-c") and n.endswith(".lock")]
+        names = [n for n in os.listdir(os.path.join(silo, LOCKS)) if _is_lock(n)]
     except OSError:
         return 0
     for name in names:
@@ -197,6 +198,11 @@ def remove_own_leftovers(silo: str) -> int:
             _release([(path, fd)])
             removed += 1
     return removed
+
+
+def _is_lock(name: str) -> bool:
+    conversation = parse_id(name.removesuffix(".lock"))
+    return conversation is not None and name == lock_name(conversation)
 
 
 @contextmanager

@@ -277,6 +277,7 @@ class Agent:
         old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
         fresh = Engine(self.engine.state, self.data_dir, self.settings)
         fresh.waiting, fresh.staged_in, fresh.closed = self.engine.waiting, self.engine.staged_in, self.engine.closed
+        fresh.placed = self.engine.placed
         for key, site in fresh.sites.items():
             for store, tree in site.trees.items():
                 before = self.engine.sites[key].trees.get(store) if key in self.engine.sites else None

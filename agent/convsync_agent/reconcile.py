@@ -29,7 +29,6 @@ from convsync_agent.model import (
     QUIET_NS,
     SPLIT_NS,
     UNSAVED_NS,
-    UNSTABLE_NS,
     Base,
     Copy,
     Partition,
@@ -133,7 +132,7 @@ def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
             _unit(scene, unit, contest, draft)
     files = newest_extras([c for c in usable if c is not silo], silo, scene.now)
     if any(young(e, scene.now) for c in usable if c is not silo for e in c.extras):
-        draft.again.append((silo.conversation, UNSTABLE_NS))
+        draft.again.append((silo.conversation, QUIET_NS))
     for source in usable:
         mine = tuple(e for c, e in files if c is source)
         if mine:

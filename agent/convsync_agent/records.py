@@ -20,6 +20,7 @@ _REST = struct.Struct("<q8sB16s16s16s")
 SIG_SIZE, SIZE = _SIG.size, _SIG.size + _REST.size
 _ABSENT = (0, -1, 0, 0)
 _GOOD = (Grade.VALID,)
+NESTED = 0x80  # unmanaged files in sub-directories: no stamp of the directory itself vouches for them
 FINE_GRANULE_NS, COARSE_GRANULE_NS = 20_000_000, 2_000_000_000
 
 
@@ -75,6 +76,7 @@ def pack(copy: Copy, dir_mtime: int, taken_at: int) -> bytes:
     )
     sound = copy.whole and copy.stream.grade in _GOOD and copy.metadata.grade in _GOOD
     flags = int(sound) | sum(racy(f.stamp, taken_at) << i + 1 for i, f in enumerate(files))
+    flags |= NESTED if any("/" in e.path for e in copy.extras) else 0
     return sig + _REST.pack(dir_mtime, extras_hash(copy.extras), flags, *(f.digest or _NONE for f in files))
 
 
@@ -90,12 +92,12 @@ def unpack(raw: bytes) -> Record:
         extras,
         tuple(None if d == _NONE else d for d in digests),
         bool(flags & 1),
-        flags >> 1,
+        flags >> 1 & 7,
     )
 
 
 def settled(raw: bytes) -> bool:
-    """Sound, and no stamp in it is racy: an equal signature proves that nothing changed."""
+    """Sound, no stamp in it racy, nothing nested: an equal signature proves that nothing changed."""
     return raw[SIG_SIZE + 16] == 1
 
 

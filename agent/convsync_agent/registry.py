@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -55,7 +56,8 @@ def register(
     engine.sites[workspace] = site
     done = Registration(worktree, workspace, "", bool(created), merged, already)
     try:
-        done.outcome = _first_sync(engine, site)
+        with silos.taking_all(engine) if created else contextlib.nullcontext():
+            done.outcome = _first_sync(engine, site)
         if created and done.outcome.failed:
             _refuse_incomplete(engine, site, done.outcome)
         if created and not silos.finish_silo(engine, site, created):
@@ -104,6 +106,8 @@ def _site(
         site = Site(Workspace(workspace, temporary, user_data), View(Root(Kind.SILO, temporary)))
         if known is not None:
             site.trees = known.trees
+            for tree in site.trees.values():
+                tree.view.records.clear()  # settled beside a silo that is gone: everything is looked at anew
         return site, f"{slug}-{workspace}" if slug else workspace, []
     chosen = layout.choose_silo(found, workspace, slug)
     if known is not None and known.silo.root.path == chosen:
@@ -129,7 +133,10 @@ def _tree(row: Worktree, known: Tree | None) -> Tree:
 
 def _first_sync(engine: Engine, site: Site) -> Outcome:
     """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle."""
-    return settle(engine, site, engine.rescan(site))
+    dirty = engine.rescan(site)
+    if not site.silo.records:  # a new silo: what did not change in the worktrees has to come in, too
+        dirty |= {c for v in site.views() for c in v.listing.conversations()}
+    return settle(engine, site, dirty)
 
 
 def settle(engine: Engine, site: Site, conversations: set[int], *, patience: float = 2.5) -> Outcome:

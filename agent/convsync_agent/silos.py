@@ -11,12 +11,14 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 from convsync_agent import fs, kernel, layout, locks
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine, Outcome
 from convsync_agent.errors import LockHeld, Refused, storage_problem
-from convsync_agent.model import Kind, Root
+from convsync_agent.model import UNSTABLE_NS, ImportPolicy, Kind, Root
 from convsync_agent.observe import DRAFT
 from convsync_agent.scan import View, list_root
 from convsync_agent.site import Site, Tree
@@ -41,7 +43,13 @@ def start_silo(user_data: str, store: str) -> str:
 
 
 def finish_silo(engine: Engine, site: Site, name: str) -> bool:
-    """Give a complete silo its name, without replacing. False: JP made one meanwhile (then merge into that)."""
+    """Give a complete silo its name, without replacing. False: JP made one meanwhile (then merge into that).
+
+    RACE: JP names its silo `<slug>-<id>`; one made between the look and the rename (microseconds) stands
+    beside ours until the next `register` folds them.
+    """
+    if layout.matching_silos(site.workspace.user_data, site.id):
+        return False
     old = site.silo.root.path
     parent = os.path.dirname(old)
     new = os.path.join(parent, name)
@@ -85,7 +93,10 @@ def merge(engine: Engine, site: Site, loser: str, data_dir: str) -> Outcome:
     merging = Site(site.workspace, site.silo, {loser: tree})
     site.silo.listing = list_root(site.silo.root.path)
     ids = view.listing.conversations() | view.listing.odd.keys()
-    outcome = engine.cycle(merging, ids)
+    from convsync_agent.registry import settle  # noqa: PLC0415  # it imports this module
+
+    with taking_all(engine):
+        outcome = settle(engine, merging, ids)
     try:
         if outcome.failed:
             problem = outcome.failed[0].problem
@@ -96,6 +107,8 @@ def merge(engine: Engine, site: Site, loser: str, data_dir: str) -> Outcome:
             )
         if any(d.reason == "locked" for d in outcome.deferred):
             raise LockHeld("a conversation is locked", where=loser, hint="try again when jp is done")
+        if any(d.again_ns <= UNSTABLE_NS for d in outcome.deferred):
+            raise LockHeld("a conversation is being written", where=loser, hint="try again in a moment")
     finally:
         with engine.state.transaction():
             engine.state.forget_root(loser)
@@ -104,6 +117,16 @@ def merge(engine: Engine, site: Site, loser: str, data_dir: str) -> Outcome:
     _move_rest(loser, site.silo.root.path, view)
     to_trash(loser, data_dir)
     return outcome
+
+
+@contextlib.contextmanager
+def taking_all(engine: Engine) -> Iterator[None]:
+    """What was durable, or belongs into a new silo, is taken over whatever the import policy (contract 10.7)."""
+    before, engine.policy = engine.policy, replace(engine.policy, imports=ImportPolicy.AUTO)
+    try:
+        yield
+    finally:
+        engine.policy = before
 
 
 def _move_rest(loser: str, target: str, view: View) -> None:

@@ -110,6 +110,12 @@ def _tell(context: Context, done: dict[str, Any], outcome: Outcome) -> None:
     for failed in outcome.failed:
         text = f"failed: jp-c{failed.action.conversation} {failed.problem.detail}"
         output.line(output.colored(text, "red"))
+    for problem in outcome.problems:
+        if problem.kind == "missing" and problem.root:
+            text = f"DEGRADED: {problem.detail} ({output.tilde(problem.root.path)}); nothing was synced"
+            output.line(output.colored(text, "red"))
+            output.line("hint: mount it again, or create it anew: convsync register <worktree>")
+            return
     if context.quiet:
         return
     if done["dry_run"]:
