@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from convsync_agent.engine import Outcome
 from convsync_agent.hints import Change, Hint
 from convsync_agent.model import EVENTS
+from convsync_agent.outcome import Outcome
 
 GATHER_SECONDS = 0.003
 OPEN_SECONDS = 0.2

@@ -8,13 +8,12 @@ conversation is data: `Done`, `Postponed` or `Failed`, never an exception that s
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from convsync_agent import fs, kernel, place, staging
 from convsync_agent.digest import content_digest
@@ -25,36 +24,9 @@ from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.observe import Contents
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Rename, Update, target_of
 from convsync_agent.results import Done, Journal, Keeper, Postponed, Result, because_of, failed_with
+from convsync_agent.targets import Target, by_target, chunks, gather, pending_work
 
 BARRIER_FROM = 8  # files: from here one syncfs is cheaper than single fsyncs (design 8)
-CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
-
-
-_T = TypeVar("_T", Import, "_Target")
-
-
-@dataclass(slots=True)
-class _Target:
-    """Everything to be done to one copy of one conversation, under one lock."""
-
-    copy: Copy
-    jobs: list[place.Job] = field(default_factory=list)
-    extras: list[AddExtras] = field(default_factory=list)
-    rename: Rename | None = None
-
-    @property
-    def actions(self) -> list[Action]:
-        jobs: list[Action] = [j.action for j in self.jobs]
-        return [*jobs, *self.extras, *([self.rename] if self.rename else [])]
-
-    @property
-    def size(self) -> int:
-        return sum(j.action.size for j in self.jobs)
-
-    @property
-    def light(self) -> bool:
-        """One rename with its true age: nothing in between, so its directory fsync may be shared."""
-        return len(self.jobs) == 1 and self.jobs[0].single and not self.extras and self.rename is None
 
 
 @dataclass(slots=True)
@@ -77,7 +49,7 @@ class Applier:
         for action in plan.actions:
             if isinstance(action, Keep):
                 yield from self._caught([action], self._keep, action)
-        for chunk in _chunks([a for a in plan.actions if isinstance(a, Import)]):
+        for chunk in chunks([a for a in plan.actions if isinstance(a, Import)]):
             yield from self._imports(chunk)
         rest = [a for a in plan.actions if isinstance(a, Update | AddExtras | Rename)]
         for to_silo in (True, False):
@@ -177,22 +149,22 @@ class Applier:
     # -- update, extras, rename -------------------------------------------------
 
     def _targets(self, actions: Sequence[Action], blocked: dict[int, Result], *, durable: bool) -> Iterator[Result]:
-        targets: list[_Target] = []
+        targets: list[Target] = []
         for action in actions:
             if action.conversation in blocked:
                 before = blocked[action.conversation]
                 yield because_of(action, before)
         live = [a for a in actions if a.conversation not in blocked]
-        for _, group in groupby(sorted(live, key=_by_target), key=_by_target):
-            targets.append(_gather(list(group)))
-        for chunk in _chunks(targets):
+        for _, group in groupby(sorted(live, key=by_target), key=by_target):
+            targets.append(gather(list(group)))
+        for chunk in chunks(targets):
             yield from self._chunk(chunk, durable=durable)
 
-    def _chunk(self, targets: Sequence[_Target], *, durable: bool) -> Iterator[Result]:
+    def _chunk(self, targets: Sequence[Target], *, durable: bool) -> Iterator[Result]:
         """One burst: stage all, one barrier, commit each; light ones share the last directory barrier."""
         many = kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
         shared = many and durable
-        ready: list[_Target] = []
+        ready: list[Target] = []
         try:
             with self.burst() if many else nullcontext():  # losers kept in a burst share one barrier, too
                 for target in targets:
@@ -226,7 +198,7 @@ class Applier:
             with fs.opened_dir(self.silo.path) as fd:
                 yield from self._barrier(fd, [r.action for r in done if isinstance(r, Done)]) or done
 
-    def _prepare(self, target: _Target, sync: bool) -> list[Result]:  # noqa: FBT001
+    def _prepare(self, target: Target, sync: bool) -> list[Result]:  # noqa: FBT001
         copy = target.copy
         self.staged_in.add(copy.root)
         for job in target.jobs:
@@ -239,7 +211,7 @@ class Applier:
                 place.stage(job, self._read, fd, durable=sync)
         return []
 
-    def _commit(self, target: _Target, durable: bool) -> list[Result]:  # noqa: FBT001
+    def _commit(self, target: Target, durable: bool) -> list[Result]:  # noqa: FBT001
         copy = target.copy
         try:
             with ExitStack() as stack:
@@ -256,7 +228,7 @@ class Applier:
                     with _opened_copy(job.action.source) as source_fd:
                         place.recheck(job.action.source, job.action.unit, source_fd)
                 if not target.light:
-                    self.journal.put(copy.conversation, copy.root.path, _work(target))
+                    self.journal.put(copy.conversation, copy.root.path, pending_work(target))
                 files = sum(self._put(job, lock, (fd, stage_fd), durable=durable) for job in target.jobs)
                 files += self._extras(target, lock, fd, stage_fd)
                 if target.rename is not None:
@@ -292,7 +264,7 @@ class Applier:
             if stamp is not None and stamp.inode == item.inode:
                 self.trust(job.action.target, source.file(item.file), stamp)
 
-    def _extras(self, target: _Target, lock: HeldLock, fd: int, stage_fd: int) -> int:
+    def _extras(self, target: Target, lock: HeldLock, fd: int, stage_fd: int) -> int:
         count = 0
         for action in target.extras:
             keep_extras_loser(action, fd, self.keep)
@@ -311,7 +283,7 @@ class Applier:
         if durable:
             kernel.fsync(part)
 
-    def _clean(self, target: _Target) -> None:
+    def _clean(self, target: Target) -> None:
         try:
             with staging.opened(target.copy.root) as fd:
                 for job in target.jobs:
@@ -345,54 +317,9 @@ class Applier:
             return [failed_with(a, error) for a in actions]
 
 
-def _by_target(action: Action) -> tuple[int, tuple[int, str]]:
-    return (action.conversation, target_of(action).order)
-
-
-def _gather(actions: list[Action]) -> _Target:
-    first = actions[0]
-    assert isinstance(first, Update | AddExtras | Rename)  # noqa: S101
-    target = _Target(first.target)
-    for action in actions:
-        if isinstance(action, Update):
-            target.jobs.append(place.Job(action))
-        elif isinstance(action, AddExtras):
-            target.extras.append(action)
-        elif isinstance(action, Rename):
-            target.rename = action
-    return target
-
-
-def _work(target: _Target) -> str:
-    """What is pending, without names of directories (R9): the ages still to be set, and whose name to take."""
-    units = [
-        {
-            "ages": place.true_ages(j.action),
-            "digests": {f.name: f.digest.hex() for f in j.action.source.unit(j.action.unit).files if f.digest},
-        }
-        for j in target.jobs
-    ]
-    rename = target.jobs[-1].action.source.root.path if target.rename and target.jobs else None
-    return json.dumps({"units": units, "name_of": rename})
-
-
 @contextmanager
 def _opened_copy(copy: Copy) -> Iterator[int]:
     """The directory of a copy as an fd, no symlink followed below its root."""
     archived = copy.partition is Partition.ARCHIVED
     with fs.opened_partition(copy.root.path, archived=archived) as part, fs.opened_dir(copy.name, dir_fd=part) as fd:
         yield fd
-
-
-def _chunks(items: Sequence[_T]) -> Iterator[list[_T]]:
-    """Bursts of a bounded number of files and bytes, so that memory stays flat and nobody waits for all."""
-    chunk: list[_T] = []
-    size = 0
-    for item in items:
-        chunk.append(item)
-        size += item.size
-        if len(chunk) >= CHUNK_FILES or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

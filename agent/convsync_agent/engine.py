@@ -7,8 +7,8 @@ stamps before every change make that safe; the one that comes second finds nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from convsync_agent import scan
 from convsync_agent.apply import Applier
@@ -31,6 +31,7 @@ from convsync_agent.model import (
     Unit,
 )
 from convsync_agent.observe import Contents, Eye
+from convsync_agent.outcome import Outcome, replace_scope
 from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
 from convsync_agent.reconcile import reconcile
 from convsync_agent.records import pack, settled, unpack
@@ -45,32 +46,6 @@ LOCK_RETRY_NS = 250_000_000
 UNSTABLE_RETRY_NS = 20_000_000
 FAILED_RETRY_NS = 2 * SECOND
 PASSES = 4
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one cycle did and found. `again` maps a conversation to when (ns from now) to look once more."""
-
-    results: list[Result] = field(default_factory=list)
-    deferred: list[Deferred] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    again: dict[int, int] = field(default_factory=dict)
-    looked: set[int] = field(default_factory=set)
-
-    @property
-    def done(self) -> list[Done]:
-        return [r for r in self.results if isinstance(r, Done)]
-
-    @property
-    def failed(self) -> list[Failed]:
-        return [r for r in self.results if isinstance(r, Failed)]
-
-    @property
-    def written(self) -> int:
-        return sum(r.files for r in self.done)
-
-    def later(self, conversation: int, ns: int) -> None:
-        self.again[conversation] = min(ns, self.again.get(conversation, ns))
 
 
 class Engine:
@@ -360,21 +335,6 @@ class Engine:
         for root in self.staged_in - busy:
             remove_if_empty(root)
         self.staged_in &= busy
-
-
-def replace_scope(plan: Plan, conversations: set[int]) -> Plan:
-    """The part of a plan that concerns these conversations, and what concerns none."""
-    return Plan(
-        tuple(a for a in plan.actions if a.conversation in conversations),
-        tuple(d for d in plan.deferred if d.conversation in conversations),
-        tuple(p for p in plan.problems if p.conversation is None or p.conversation in conversations),
-        tuple(a for a in plan.again if a[0] in conversations),
-    )
-
-
-def every(sites: dict[str, Site]) -> Iterator[Site]:
-    for key in sorted(sites):
-        yield sites[key]
 
 
 def _now_ms() -> int:

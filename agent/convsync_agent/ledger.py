@@ -9,7 +9,7 @@ from convsync_agent.results import Done
 from convsync_agent.state import Attention, State
 
 if TYPE_CHECKING:
-    from convsync_agent.engine import Outcome
+    from convsync_agent.outcome import Outcome
     from convsync_agent.site import Site
 
 Key = tuple[str, str, int, str]

@@ -12,10 +12,11 @@ from typing import Any
 from convsync_agent import __version__, locks, logs, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.dirs import ensure_private
-from convsync_agent.engine import Engine, Outcome
+from convsync_agent.engine import Engine
 from convsync_agent.hints import Change, Hint
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
+from convsync_agent.outcome import Outcome
 from convsync_agent.recover import recover
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings

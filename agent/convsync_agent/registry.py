@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from convsync_agent import layout, silos
 from convsync_agent.dirs import jp_user_data_dir
-from convsync_agent.engine import Engine, Outcome
+from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
 from convsync_agent.model import Kind, Root
+from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Import
 from convsync_agent.scan import View
 from convsync_agent.site import Site, Tree, resolve

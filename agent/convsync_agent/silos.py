@@ -16,10 +16,11 @@ from dataclasses import replace
 
 from convsync_agent import fs, kernel, layout, locks
 from convsync_agent.dirs import ensure_private
-from convsync_agent.engine import Engine, Outcome
+from convsync_agent.engine import Engine
 from convsync_agent.errors import LockHeld, Refused, storage_problem
 from convsync_agent.model import UNSTABLE_NS, ImportPolicy, Kind, Root
 from convsync_agent.observe import DRAFT
+from convsync_agent.outcome import Outcome
 from convsync_agent.scan import View, list_root
 from convsync_agent.site import Site, Tree
 from convsync_agent.state import Worktree

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convsync_agent.engine import Outcome
+    from convsync_agent.outcome import Outcome
     from convsync_agent.state import Attention
 
 HINTS = {

@@ -336,3 +336,368 @@ def test_one_failing_call_loses_nothing(world, kind, code, monkeypatch):
         story.check_now(note)
         world.sync()
         story.check_end(note)
+
+
+# -- the disk is not as planned ----------------------------------------------------
+
+INTRUDER = as_jp([event("written in between")])
+
+
+def replaced(path):
+    """As JP writes: by a rename."""
+    put(path, INTRUDER, LATER + 5)
+
+
+def edited(path):
+    """In place, with the same size and, for an mtime that lies, a later one."""
+    raw = path.read_bytes()
+    path.write_bytes(INTRUDER[: len(raw)].ljust(len(raw)))
+
+
+def grown(path):
+    with open(path, "ab") as file:
+        file.write(b"\n")
+
+
+def moved_away(path):
+    path.parent.rename(path.parent.with_name(f"{C}-elsewhere"))
+
+
+def removed(path):
+    path.unlink()
+
+
+def swapped_for_a_link(path):
+    target = path.with_name("target")
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def gone(path):
+    shutil.rmtree(path.parent)
+
+
+MISHAPS = {
+    "replaced": replaced,
+    "edited": edited,
+    "grown": grown,
+    "moved": moved_away,
+    "removed": removed,
+    "symlink": swapped_for_a_link,
+    "gone": gone,
+}
+
+
+@pytest.mark.parametrize("side", ["silo", "a"])
+@pytest.mark.parametrize("mishap", MISHAPS)
+@pytest.mark.parametrize("kind", ["both", "events", "younger"])
+def test_what_changed_between_plan_and_change_is_left_alone(world, kind, mishap, side):
+    """A target or source that is not as planned: postponed, not one root written; the next pass decides anew."""
+    CHANGES[kind](world)
+    with world.engine() as engine:
+        plan = world.plan(engine)
+        victim = at(world, side) / "events.json"
+        MISHAPS[mishap](victim)
+        before = world.inventory(*(r / "conversations" for r in world.roots()))
+        contents = world.contents()
+
+        results = engine.perform(engine.sites[WS], plan)
+
+        assert {Postponed} == {type(r) for r in results if not isinstance(r.action, Import) and r.action in plan.actions}
+        assert before == {k: v for k, v in world.inventory(*(r / "conversations" for r in world.roots())).items()}
+    world.sync()
+    if mishap != "gone":
+        assert contents <= world.everywhere()
+    assert [] == world.staged()
+    assert [] == world.lock_files()
+
+
+@pytest.mark.parametrize("name", ["silo", "stray"])
+@pytest.mark.parametrize("kind", ["both", "import", "extras", "rename"])
+def test_a_held_lock_postpones_and_changes_nothing(world, kind, name):
+    """JP at work: not waited for, nothing written to any root, and a moment later it is done (R7)."""
+    story = Story(world, kind)
+    path = (world.silo() if name == "silo" else world.base / "a/.jp") / "locks" / f"jp-c{C}.lock"
+    path.parent.mkdir(exist_ok=True)
+    with subprocess.Popen(["flock", path, "sh", "-c", "echo held; read x"], stdin=-1, stdout=-1) as jp:
+        assert jp.stdout.readline() == b"held\n"
+        before = world.inventory(*(r / "conversations" for r in world.roots()))
+        with world.engine() as engine:
+            plan = world.plan(engine)
+            results = engine.perform(engine.sites[WS], plan)
+            assert {"locked"} == {r.reason for r in results if r.action in plan.actions}
+            engine.settle_waiting(engine.sites)
+        after = {k: v for k, v in world.inventory(*(r / "conversations" for r in world.roots())).items()}
+        assert before == after
+        jp.stdin.close()
+    path.unlink()
+    world.sync()
+    story.check_end(kind)
+
+
+def interfere(monkeypatch, step, deed):
+    """Do something right before the n-th exchange or rename of ours."""
+    real, count = kernel._rename, itertools.count(1)
+
+    def spied(*args):
+        if next(count) == step:
+            deed()
+        return real(*args)
+
+    monkeypatch.setattr(kernel, "_rename", spied)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize("mishap", ["replaced", "grown", "removed", "symlink"])
+@pytest.mark.parametrize("kind", ["both", "packed", "split", "younger"])
+def test_a_writer_between_the_comparison_and_the_exchange_loses_nothing(world, kind, mishap, step, monkeypatch):
+    """What comes out of an exchange is compared, and put back if it is a stranger's; no mixed unit stays."""
+    CHANGES[kind](world)
+    victim = at(world, "silo") / ("events.json" if step % 2 else "base_config.json")
+    if not victim.exists():
+        victim = at(world, "silo") / "events.json"
+    contents = world.contents() - ({victim.read_bytes()} if mishap in ("grown", "removed") else set())
+    with world.engine() as engine, monkeypatch.context() as patched:
+        plan = world.plan(engine)
+        late = []
+
+        def deed():
+            MISHAPS[mishap](victim)
+            if victim.exists():
+                late.append(victim.read_bytes())
+
+        interfere(patched, step, deed)
+        engine.perform(engine.sites[WS], plan)
+        patched.undo()
+        engine.settle_waiting(engine.sites)
+    assert contents | set(late) <= world.everywhere()
+    world.sync()
+    assert contents | set(late) <= world.everywhere()
+
+
+@pytest.mark.parametrize("kind", ["both", "events", "younger", "silo", "extras"])
+def test_the_late_bytes_of_a_writer_that_keeps_the_replaced_file_open_are_kept(world, kind):
+    """No lease is granted then: the file waits in staging, and what was written to it goes into the history."""
+    CHANGES[kind](world)
+    target = at(world, "a" if kind == "silo" else "silo") / ("old.txt" if kind == "extras" else "events.json")
+    with world.engine() as engine, open(target, "r+b") as writer:
+        plan = world.plan(engine)
+        results = engine.perform(engine.sites[WS], plan)
+        assert {Done} == {type(r) for r in results}
+        writer.write(b"late bytes")
+        writer.flush()
+        writer.close()
+        until(lambda: engine.settle_waiting(engine.sites) or not engine.waiting, "nothing waits any more")
+    assert [raw for raw in world.kept() if raw.startswith(b"late bytes")]
+    assert [] == world.staged()
+
+
+@pytest.mark.parametrize("kind", ["both", "events", "younger", "silo"])
+def test_bytes_that_a_writer_adds_between_the_exchange_and_the_end_are_kept(world, kind, monkeypatch):
+    """It had the file open, wrote after the exchange and closed before we looked again."""
+    CHANGES[kind](world)
+    target = at(world, "a" if kind == "silo" else "silo") / "events.json"
+    real = place.set_ages
+    with world.engine() as engine, open(target, "r+b") as writer:
+
+        def last_words(*args, **kwargs):
+            if not writer.closed:
+                writer.write(b"late bytes")
+                writer.close()
+            real(*args, **kwargs)
+
+        plan = world.plan(engine)
+        monkeypatch.setattr(place, "set_ages", last_words)
+        engine.perform(engine.sites[WS], plan)
+        until(lambda: engine.settle_waiting(engine.sites) or not engine.waiting, "nothing waits any more")
+    assert [raw for raw in world.kept() if raw.startswith(b"late bytes")]
+
+
+def test_a_writer_that_pauses_for_longer_than_we_wait_loses_nothing(world, monkeypatch):
+    """As long as somebody has a replaced file open for writing it stays: an editor may sleep for an hour."""
+    monkeypatch.setattr(staging, "SETTLE_SECONDS", 0.01)
+    events_only(world)
+    with world.engine() as engine:
+        with open(at(world, "silo") / "events.json", "r+b") as writer:
+            engine.perform(engine.sites[WS], world.plan(engine))
+            assert engine.waiting
+            began = time.monotonic()
+            while time.monotonic() < began + 0.1:
+                engine.settle_waiting(engine.sites)
+            writer.write(b"late bytes")
+        until(lambda: engine.settle_waiting(engine.sites) or not engine.waiting, "nothing waits any more")
+    assert [raw for raw in world.kept() if raw.startswith(b"late bytes")]
+
+
+# -- beside JP -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["live", "archived"])
+def test_an_import_beside_a_directory_that_jp_just_made_is_dropped(world, where):
+    """Two directories for one id are a defect of which JP deletes one by name (contract 3.5)."""
+    shutil.rmtree(at(world, "silo"))
+    with world.engine() as engine:
+        plan = world.plan(engine)
+        assert [Import] == [type(a) for a in plan.actions]
+        world.write(world.silo(), C, "by jp", slug="another-title", archived=where == "archived")
+        results = engine.perform(engine.sites[WS], plan)
+    assert [Postponed] == [type(r) for r in results]
+    found = [p.name for p in (world.silo() / "conversations").rglob(f"{C}*")]
+    assert found == [f"{C}-another-title"]
+
+
+def test_an_edit_beside_an_unmanaged_file_that_is_durable_already_is_done_at_once(world):
+    """A file that both have does not get in the way of a change to the stream."""
+    extras(world, old=False)
+    world.sync()
+    events_only(world)
+    with world.engine() as engine:
+        results = engine.cycle(engine.sites[WS], engine.rescan(engine.sites[WS])).results
+    assert {Done} == {type(r) for r in results}
+    assert in_step(world, C, world.silo(), world.base / "a", world.base / "b")
+
+
+CLASHES = {
+    "directory": lambda top: (top / "NOTE.md").mkdir(),
+    "symlink": lambda top: (top / "NOTE.md").symlink_to("events.json"),
+    "file-for-directory": lambda top: (top / "sub").write_text("a file"),
+}
+
+
+@pytest.mark.parametrize("clash", CLASHES)
+def test_an_unmanaged_file_that_cannot_go_in_stops_nothing_else(world, clash):
+    """The silo has something else under its name: managed files of every root still come in step."""
+    CLASHES[clash](at(world, "silo"))
+    extras(world, old=False)
+    events_only(world)
+    world.sync()
+    assert in_step(world, C, world.silo(), world.base / "a", world.base / "b")
+    assert [] == world.staged()
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 120, "sub/" * 8 + "y" * 200], ids=["long", "utf8", "deep"])
+def test_an_unmanaged_file_of_any_name_goes_over(world, name):
+    """Whatever the file system takes as a name."""
+    path = at(world, "a") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("extra")
+    outcome = world.sync()
+    assert [] == outcome.failed
+    assert (at(world, "silo") / name).read_text() == "extra"
+
+
+@pytest.mark.parametrize("name", ["NOTE.md", "sub/x"])
+def test_an_unmanaged_file_that_changes_in_place_goes_over_at_the_next_sync(world, name):
+    """The directory does not change with it; the disk is the truth all the same (R6)."""
+    path = at(world, "a") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one")
+    world.sync()
+    path.write_text("two")
+    world.sync()
+    assert (at(world, "silo") / name).read_text() == "two"
+
+
+def test_unmanaged_files_are_read_and_staged_before_the_lock_is_taken(world, monkeypatch):
+    """JP's lock is for renames and ages: milliseconds, whatever the size (R7)."""
+    extras(world)
+    held = []
+    real = os.fsync
+    with world.engine() as engine:
+        plan = world.plan(engine)
+        assert [AddExtras] == [type(a) for a in plan.actions]
+        path = world.silo() / "locks" / f"jp-c{C}.lock"
+
+        def spied(fd):
+            if os.path.exists(path) and os.readlink(f"/proc/self/fd/{fd}").rpartition("/")[0].endswith(".convsync"):
+                held.append(fd)
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", spied)
+        engine.perform(engine.sites[WS], plan)
+    assert [] == held
+
+
+@pytest.mark.parametrize("ns", [-1, 0, 2**63 - 1, 13_569_465_600_000_000_000], ids=["1969", "1970", "2262", "2400"])
+@pytest.mark.parametrize("file", ["events.json", "NOTE.md"])
+def test_any_mtime_is_taken_as_it_is(world, ns, file):
+    """To the nanosecond, as JP takes them: before the epoch, and beyond what 64 bits of nanoseconds hold."""
+    path = at(world, "a") / file
+    put(path, INTRUDER, ns)
+    if path.stat().st_mtime_ns != ns:
+        pytest.skip("this file system has no such time")
+    outcome = world.sync()
+    assert [] == outcome.failed
+    assert path.stat().st_mtime_ns == (ns if ns > 0 or file == "NOTE.md" else LONG_AGO)
+    if file == "NOTE.md" or ns > LONG_AGO:
+        assert (at(world, "silo") / file).stat().st_mtime_ns == ns
+
+
+def test_a_state_that_cannot_be_written_stops_no_other_conversation_and_loses_nothing(world, monkeypatch):
+    """`state.db` on a full disk: told as data, the root whole, done when there is space again."""
+    story = Story(world, "both")
+    with world.engine() as engine:
+        plan = world.plan(engine)
+        pages = engine.state._db.execute("PRAGMA page_count").fetchone()[0]
+        engine.state._db.execute(f"PRAGMA max_page_count = {pages}")
+        engine.ledger.put_pending(WS, 1, "x" * 100, "")
+        monkeypatch.setattr("convsync_agent.apply._work", lambda _: "x" * 1_000_000)
+        results = engine.perform(engine.sites[WS], plan)
+        assert {Failed} == {type(r) for r in results if r.action in plan.actions}
+        assert [] == world.lock_files()
+    monkeypatch.undo()
+
+
+# -- killed in earnest -----------------------------------------------------------------
+
+WORKER = """
+import sys
+from convsync_agent import state
+from convsync_agent.engine import Engine
+from convsync_agent.recover import recover
+from convsync_agent.registry import settle
+from convsync_agent.settings import Settings
+engine = Engine(state.writer(sys.argv[1]), sys.argv[2], Settings())
+recover(engine)
+for site in engine.sites.values():
+    dirty = engine.rescan(site)
+    print("go", flush=True)
+    settle(engine, site, dirty)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_time_loses_nothing(world):
+    """20 seeded rounds over every kind of change: killed somewhere in a real sync, then recovered."""
+    seed = 20_251_121
+    rng = random.Random(seed)
+    kinds = list(CHANGES)
+    killed = 0
+    world.remember()
+    pristine = world.picture.with_name("pristine")
+    world.picture.rename(pristine)
+    for number in range(20):
+        kind = kinds[number % len(kinds)]
+        world.picture = pristine
+        world.set_back()
+        world.picture = pristine.with_name("picture")
+        story = Story(world, kind)
+        until(lambda: time.time_ns() - newest_ctime(world) > 31 * 10**9, "quiet")  # the real clock is behind ours
+        argv = [sys.executable, "-c", WORKER, str(world.state_dir), str(world.data)]
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **world.env}
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"go\n"
+            left = rng.random() * 0.04
+            time.sleep(left)  # the moment of death is what is drawn
+            process.send_signal(signal.SIGKILL)
+            killed += b"done" not in process.stdout.read()
+        note = f"{kind}: killed after {left:.4f} s (round {number}, seed {seed})"
+        story.check_now(note)
+        world.sync()
+        story.check_end(note)
+    assert killed > 3
+
+
+def newest_ctime(world):
+    return max(p.stat().st_ctime_ns for r in world.roots() for p in r.rglob("*.json"))

@@ -161,7 +161,7 @@ NAMED = {
     "NaN": with_events(lambda p: put(p, b'[{"timestamp":"t","type":"x","n":NaN}]', OLD_NS)),
     "a byte order mark": with_events(lambda p: put(p, b"\xef\xbb\xbf[]", OLD_NS)),
     "trailing data": with_events(lambda p: put(p, b"[] []", OLD_NS)),
-    "no events at all": with_events(lambda p: None),
+    "no events at all": with_events(lambda _: None),
 }
 
 

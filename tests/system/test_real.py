@@ -85,7 +85,7 @@ def test_real_divergence_keeps_both(machine, agent):
 
 @pytest.mark.slow
 def test_a_machine_of_a_thousand(machine, agent):
-    """1,000 real-sized conversations with odd entries, through register and an agent: valid ones verified, odd ones named."""
+    """1,000 conversations of real shape with odd entries: the valid ones verified, the odd ones named."""
     out = machine.base / "m"
     command = [sys.executable, DATA / "make_workspace.py", "--out", out, "--conversations", "1000", "--odd", "2"]
     subprocess.run([*command, "--size-scale", "0.2"], check=True, capture_output=True)

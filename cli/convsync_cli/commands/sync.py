@@ -14,7 +14,8 @@ from convsync_cli.context import Context
 from convsync_cli.reports import as_deferred, as_held
 
 if TYPE_CHECKING:
-    from convsync_agent.engine import Engine, Outcome
+    from convsync_agent.engine import Engine
+    from convsync_agent.outcome import Outcome
     from convsync_agent.site import Site
 
 
@@ -28,7 +29,7 @@ def sync(context: Context, what: str, dry_run: bool, policy: str | None) -> int:
     With a PATH only the workspace of that worktree, with a TARGET only that conversation. What is
     locked by a running jp is deferred, what cannot be used is held; both are no errors.
     """
-    from convsync_agent.engine import Outcome  # noqa: PLC0415
+    from convsync_agent.outcome import Outcome  # noqa: PLC0415
     from convsync_agent.registry import absorb  # noqa: PLC0415
 
     started = time.monotonic()

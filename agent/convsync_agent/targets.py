@@ -1,0 +1,86 @@
+"""A plan grouped by the copies it changes: one target, one lock, all that happens to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from convsync_agent import place
+from convsync_agent.model import Copy
+from convsync_agent.plan import Action, AddExtras, Import, Rename, Update, target_of
+
+CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
+
+
+@dataclass(slots=True)
+class Target:
+    """Everything to be done to one copy of one conversation, under one lock."""
+
+    copy: Copy
+    jobs: list[place.Job] = field(default_factory=list)
+    extras: list[AddExtras] = field(default_factory=list)
+    rename: Rename | None = None
+
+    @property
+    def actions(self) -> list[Action]:
+        jobs: list[Action] = [j.action for j in self.jobs]
+        return [*jobs, *self.extras, *([self.rename] if self.rename else [])]
+
+    @property
+    def size(self) -> int:
+        return sum(j.action.size for j in self.jobs)
+
+    @property
+    def light(self) -> bool:
+        """One rename with its true age: nothing in between, so its directory fsync may be shared."""
+        return len(self.jobs) == 1 and self.jobs[0].single and not self.extras and self.rename is None
+
+
+_T = TypeVar("_T", Import, Target)
+
+
+def by_target(action: Action) -> tuple[int, tuple[int, str]]:
+    return (action.conversation, target_of(action).order)
+
+
+def gather(actions: list[Action]) -> Target:
+    first = actions[0]
+    assert isinstance(first, Update | AddExtras | Rename)  # noqa: S101
+    target = Target(first.target)
+    for action in actions:
+        if isinstance(action, Update):
+            target.jobs.append(place.Job(action))
+        elif isinstance(action, AddExtras):
+            target.extras.append(action)
+        elif isinstance(action, Rename):
+            target.rename = action
+    return target
+
+
+def pending_work(target: Target) -> str:
+    """What is pending, without names of directories (R9): the ages still to be set, and whose name to take."""
+    units = [
+        {
+            "ages": place.true_ages(j.action),
+            "digests": {f.name: f.digest.hex() for f in j.action.source.unit(j.action.unit).files if f.digest},
+        }
+        for j in target.jobs
+    ]
+    rename = target.jobs[-1].action.source.root.path if target.rename and target.jobs else None
+    return json.dumps({"units": units, "name_of": rename})
+
+
+def chunks(items: Sequence[_T]) -> Iterator[list[_T]]:
+    """Bursts of a bounded number of files and bytes, so that memory stays flat and nobody waits for all."""
+    chunk: list[_T] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += item.size
+        if len(chunk) >= CHUNK_FILES or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
