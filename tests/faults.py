@@ -16,7 +16,8 @@ from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.history import History
 from convsync_agent.recover import recover
-from convsync_agent.registry import register, settle
+from convsync_agent.registry import register
+from convsync_agent.settling import settle
 from convsync_agent.settings import Settings
 from machine import WS, Machine
 

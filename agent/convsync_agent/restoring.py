@@ -40,8 +40,8 @@ from convsync_agent.model import (
 )
 from convsync_agent.names import id_text
 from convsync_agent.plan import Action, AddExtras, Import, Plan, Update
-from convsync_agent.registry import settle
 from convsync_agent.results import Done, Failed, Result
+from convsync_agent.settling import settle
 from convsync_agent.site import Site, resolve
 
 Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]

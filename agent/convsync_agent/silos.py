@@ -22,6 +22,7 @@ from convsync_agent.model import UNSTABLE_NS, ImportPolicy, Kind, Root
 from convsync_agent.observe import DRAFT
 from convsync_agent.outcome import Outcome
 from convsync_agent.scan import View, list_root
+from convsync_agent.settling import settle
 from convsync_agent.site import Site, Tree
 from convsync_agent.state import Worktree
 
@@ -94,8 +95,6 @@ def merge(engine: Engine, site: Site, loser: str, data_dir: str) -> Outcome:
     merging = Site(site.workspace, site.silo, {loser: tree})
     site.silo.listing = list_root(site.silo.root.path)
     ids = view.listing.conversations() | view.listing.odd.keys()
-    from convsync_agent.registry import settle  # noqa: PLC0415  # it imports this module
-
     with taking_all(engine):
         outcome = settle(engine, merging, ids)
     try:

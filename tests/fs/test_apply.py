@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
-from agents import FILES, in_step, jp_loads
-from convsync_agent import kernel
+from agents import FILES, in_step, jp_loads, until
+from convsync_agent import kernel, place, staging
+from convsync_agent.plan import AddExtras, Import
 from convsync_agent.results import Done, Failed, Postponed
 from faults import Faults, World
 from machine import LONG_AGO, WS, as_jp, event, put
@@ -655,7 +660,7 @@ import sys
 from convsync_agent import state
 from convsync_agent.engine import Engine
 from convsync_agent.recover import recover
-from convsync_agent.registry import settle
+from convsync_agent.settling import settle
 from convsync_agent.settings import Settings
 engine = Engine(state.writer(sys.argv[1]), sys.argv[2], Settings())
 recover(engine)

@@ -30,7 +30,7 @@ def sync(context: Context, what: str, dry_run: bool, policy: str | None) -> int:
     locked by a running jp is deferred, what cannot be used is held; both are no errors.
     """
     from convsync_agent.outcome import Outcome  # noqa: PLC0415
-    from convsync_agent.registry import absorb  # noqa: PLC0415
+    from convsync_agent.settling import absorb  # noqa: PLC0415
 
     started = time.monotonic()
     total, conversations = Outcome(), 0
@@ -73,7 +73,7 @@ def _scope(context: Context, engine: Engine, what: str) -> list[tuple[Site, set[
 
 
 def _one(engine: Engine, site: Site, wanted: set[int] | None, *, dry: bool) -> tuple[Outcome, int]:
-    from convsync_agent.registry import settle  # noqa: PLC0415
+    from convsync_agent.settling import settle  # noqa: PLC0415
 
     if not dry:
         from convsync_agent.recover import recover_site  # noqa: PLC0415

@@ -1,0 +1,45 @@
+"""Cycle until nothing is left that only needs a moment: what commands do where the agent just comes back later."""
+
+from __future__ import annotations
+
+import time
+
+from convsync_agent.engine import Engine
+from convsync_agent.outcome import Outcome
+from convsync_agent.site import Site
+
+
+def settle(engine: Engine, site: Site, conversations: set[int], *, patience: float = 2.5) -> Outcome:
+    """Cycle until what is only unstable has become stable or held; a held lock is not waited for."""
+    total = engine.cycle(site, conversations)
+    deadline = time.monotonic() + patience
+    while True:
+        waiting = {
+            d.conversation: d.again_ns for d in total.deferred if d.reason == "unstable" and d.again_ns < 3 * 10**9
+        }
+        soon = {c: min(ns, waiting.get(c, ns)) for c, ns in total.again.items() if c in waiting or ns < 1_200_000_000}
+        waiting |= {c: ns for c, ns in soon.items() if c not in _locked(total)}
+        if not waiting or time.monotonic() > deadline:
+            break
+        time.sleep(min(min(waiting.values()) / 1e9 + 0.002, max(0.0, deadline - time.monotonic()) + 0.001))
+        absorb(total, engine.cycle(site, set(waiting)))
+    deadline = time.monotonic() + patience
+    while engine.waiting and time.monotonic() < deadline:
+        time.sleep(0.05)
+        engine.settle_waiting(engine.sites)
+    engine.settle_waiting(engine.sites | {site.id: site})
+    return total
+
+
+def _locked(outcome: Outcome) -> set[int]:
+    return {d.conversation for d in outcome.deferred if d.reason == "locked"}
+
+
+def absorb(total: Outcome, later: Outcome) -> None:
+    """Fold a later look at some of the conversations into the whole: its verdict on them replaces the old one."""
+    again = later.looked
+    total.results = [r for r in total.results if r.action.conversation not in again or r in total.done] + later.results
+    total.deferred = [d for d in total.deferred if d.conversation not in again] + later.deferred
+    total.problems = [p for p in total.problems if p.conversation not in again or p.lasting] + later.problems
+    total.again = {c: ns for c, ns in total.again.items() if c not in again} | later.again
+    total.looked |= again
