@@ -25,7 +25,8 @@ class Home:
     def __init__(self, base: Path) -> None:
         self.base = base
         places = {"DATA_HOME": "data", "STATE_HOME": "state", "CONFIG_HOME": "config", "RUNTIME_DIR": "run"}
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(base / "home"), "LANG": "C.UTF-8"}
+        self.env = {k: os.environ[k] for k in ("PATH", "PYTHONPATH") if k in os.environ}
+        self.env |= {"HOME": str(base / "home"), "LANG": "C.UTF-8"}
         self.env |= {f"XDG_{k}": str(base / v) for k, v in places.items()}
         for place in ("home", *places.values()):
             (base / place).mkdir(mode=0o700, parents=True)

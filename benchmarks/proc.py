@@ -99,6 +99,7 @@ def describe(base: str) -> dict:
         },
         "versions": {
             "convsync": version("convsync"),
+            "revision": _first("git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty"),
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,
             **{name: version(name) for name in ("watchdog", "pydantic", "click", "structlog")},

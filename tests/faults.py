@@ -17,11 +17,33 @@ from convsync_agent.engine import Engine
 from convsync_agent.history import History
 from convsync_agent.recover import recover
 from convsync_agent.registry import register
-from convsync_agent.settling import settle
 from convsync_agent.settings import Settings
+from convsync_agent.settling import settle
 from machine import WS, Machine
 
-_CALLS = ["open", "close", "stat", "lstat", "fstat", "read", "write", "pwrite", "ftruncate", "rename", "link", "symlink", "unlink", "mkdir", "rmdir", "utime", "chmod", "fchmod", "listdir", "scandir", "fsync"]
+_CALLS = [
+    "open",
+    "close",
+    "stat",
+    "lstat",
+    "fstat",
+    "read",
+    "write",
+    "pwrite",
+    "ftruncate",
+    "rename",
+    "link",
+    "symlink",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "utime",
+    "chmod",
+    "fchmod",
+    "listdir",
+    "scandir",
+    "fsync",
+]
 _NEEDS_SPACE = frozenset(["write", "pwrite", "link", "symlink", "mkdir", "fsync", "syncfs"])
 _CHANGES = _NEEDS_SPACE | frozenset(["ftruncate", "rename", "renameat2", "unlink", "rmdir", "utime", "chmod", "fchmod"])
 
@@ -158,8 +180,7 @@ class World(Machine):
         with self.engine() as engine:
             recover(engine)
             site = engine.sites[WS]
-            outcome = settle(engine, site, engine.rescan(site))
-            return outcome
+            return settle(engine, site, engine.rescan(site))
 
     @staticmethod
     def plan(engine, site=None):

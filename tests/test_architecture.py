@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
     "alnum", "content", "contest", "digest", "errors", "hints", "imports", "model", "names", "plan",
-    "reconcile", "redact", "results", "rules", "settings", "strict_json", "summary",
+    "receipt", "reconcile", "redact", "results", "rules", "settings", "strict_json", "summary",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "engine", "health", "index", "knowledge", "ledger", "lookout", "looking", "loop",
-    "publish", "recover", "registry", "restoring", "silos", "site", "verifying",
+    "agenda", "apply", "chosen", "engine", "health", "index", "knowledge", "ledger", "lookout", "looking", "loop",
+    "outcome", "publish", "recover", "registry", "restoring", "settling", "silos", "site", "targets", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -42,7 +42,7 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    "subprocess": {"registry", "story"},  # git, asked by a person; the demo's own processes
+    "subprocess": {"registry", "home"},  # git, asked by a person; the demo's own processes
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

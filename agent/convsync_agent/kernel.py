@@ -109,3 +109,16 @@ def unwritable(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def being_written(fd: int) -> bool:
+    """True when it is certain that somebody has this file open for writing. False: not so, or not known here."""
+    set_lease = getattr(fcntl, "F_SETLEASE", None)
+    if set_lease is None:
+        return False
+    try:
+        fcntl.fcntl(fd, set_lease, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, set_lease, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    return False

@@ -208,9 +208,10 @@ def clean_up(job: Job, fd: int) -> list[staging.Retired]:
         if out.inode == item.inode and not job.placed:
             os.unlink(item.name, dir_fd=fd)
             continue
-        planned = item.old.stamp or out
+        planned = item.old.stamp or Stamp(0, 0, 0, 0)  # nothing was there: what came out is a stranger's
         if job.action.younger:
-            planned = out
+            age = job.action.source.unit(job.action.unit).mtime_ns - 1
+            planned = planned._replace(mtime_ns=min(planned.mtime_ns, age))
         root, conversation = job.action.target.root, job.action.conversation
         left = staging.retire(root, conversation, (item.name, item.file), (planned, item.old.digest), fd)
         if left is not None:

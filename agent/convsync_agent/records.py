@@ -20,6 +20,7 @@ _REST = struct.Struct("<q8sB16s16s16s")
 SIG_SIZE, SIZE = _SIG.size, _SIG.size + _REST.size
 _ABSENT = (0, -1, 0, 0)
 _GOOD = (Grade.VALID,)
+_LAST_NS = 2**63 - 1
 NESTED = 0x80  # unmanaged files in sub-directories: no stamp of the directory itself vouches for them
 FINE_GRANULE_NS, COARSE_GRANULE_NS = 20_000_000, 2_000_000_000
 
@@ -50,6 +51,8 @@ def racy(stamp: Stamp | None, taken_at: int) -> bool:
     """A second write in the same tick of the file system's clock would leave this very stamp (design 3)."""
     if stamp is None:
         return False
+    if not -_LAST_NS <= stamp.mtime_ns <= _LAST_NS:
+        return True  # before 1677 or after 2262: a record cannot hold it
     coarse = stamp.mtime_ns % 1_000_000_000 == 0 and stamp.ctime_ns % 1_000_000_000 == 0
     return taken_at - stamp.ctime_ns < (COARSE_GRANULE_NS if coarse else FINE_GRANULE_NS)
 
@@ -65,7 +68,7 @@ def extras_hash(extras: Iterable[Extra]) -> bytes:
 
 def signature(name: str, *, archived: bool, inode: int, stamps: Iterable[Stamp | None]) -> bytes:
     """The part that a scan compares: equal signatures mean that nothing was written or renamed."""
-    flat = [n for s in stamps for n in (s or _ABSENT)]
+    flat = [min(max(n, -_LAST_NS), _LAST_NS) for s in stamps for n in (s or _ABSENT)]
     return _SIG.pack(archived, name_hash(name), inode, *flat)
 
 
@@ -77,7 +80,8 @@ def pack(copy: Copy, dir_mtime: int, taken_at: int) -> bytes:
     sound = copy.whole and copy.stream.grade in _GOOD and copy.metadata.grade in _GOOD
     flags = int(sound) | sum(racy(f.stamp, taken_at) << i + 1 for i, f in enumerate(files))
     flags |= NESTED if any("/" in e.path for e in copy.extras) else 0
-    return sig + _REST.pack(dir_mtime, extras_hash(copy.extras), flags, *(f.digest or _NONE for f in files))
+    digests = (f.digest or _NONE for f in files)
+    return sig + _REST.pack(min(max(dir_mtime, -_LAST_NS), _LAST_NS), extras_hash(copy.extras), flags, *digests)
 
 
 def unpack(raw: bytes) -> Record:

@@ -25,6 +25,7 @@ from convsync_agent.model import Root, Stamp
 
 IGNORE = ".gitignore"
 SETTLE_SECONDS = 2.0
+NAME_BYTES = 150  # of the file's own name: 255 is what a file system takes, and ours comes before it
 NAME = re.compile(r"^c(?P<conversation>\d+)\.(?P<pid>\d+)\.(?P<serial>\d+)\.(?P<file>.+)$")
 _serial = itertools.count(1)
 
@@ -45,7 +46,8 @@ class Retired(NamedTuple):
 
 
 def fresh_name(conversation: int, file: str) -> str:
-    return f"c{conversation}.{os.getpid()}.{next(_serial)}.{file.replace('/', '_')}"
+    tail = os.fsdecode(os.fsencode(file.replace("/", "_"))[-NAME_BYTES:])
+    return f"c{conversation}.{os.getpid()}.{next(_serial)}.{tail}"
 
 
 @contextmanager
@@ -108,6 +110,8 @@ def settle(retired: Retired, save: Saver) -> Retired | None:
                 return retired._replace(stamp=now, digest=None, since=time.monotonic())
             if time.monotonic() - retired.since < SETTLE_SECONDS:
                 return retired
+            if _being_written(retired.name, fd):
+                return retired._replace(since=time.monotonic())
             raw, stamp = fs.read_file(retired.name, fd)
             if content_digest(raw) != retired.digest:
                 save(retired.root, retired.conversation, retired.file, raw, stamp.mtime_ns)
@@ -117,6 +121,14 @@ def settle(retired: Retired, save: Saver) -> Retired | None:
     except (OSError, fs.ChangedError, fs.OddFileError):
         return retired._replace(since=time.monotonic())
     return None
+
+
+def _being_written(name: str, dir_fd: int) -> bool:
+    held = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        return kernel.being_written(held)
+    finally:
+        os.close(held)
 
 
 def sweep_leftovers(root: Root, save: Saver) -> int:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import NamedTuple
 
 from convsync_agent import fs, layout, scan
 from convsync_agent.content import metadata_contains, stream_contains
-from convsync_agent.digest import SIZE, content_digest
+from convsync_agent.digest import content_digest
 from convsync_agent.errors import StorageProblem, kind_of, reason_of
 from convsync_agent.history import History
 from convsync_agent.imported import read_extra
@@ -22,6 +19,7 @@ from convsync_agent.knowledge import Knower
 from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, SECOND, Copy, Extra, Grade, Partition, Unit, UnitCopy
 from convsync_agent.names import id_text
 from convsync_agent.observe import Contents, Eye
+from convsync_agent.receipt import Found, Receipt, Trouble, receipt
 from convsync_agent.scan import View
 from convsync_agent.site import Site, Tree
 from convsync_agent.state import Attention
@@ -31,45 +29,6 @@ FRESH_NS = 2 * SECOND
 PATIENCE_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 0.05
 OUT_OF_REACH = (Grade.UNREADABLE, Grade.ODD)
-
-
-class Trouble(NamedTuple):
-    """One thing that is not as it must be. `worktree` is '' for the silo's own."""
-
-    conversation: int | None
-    worktree: str
-    kind: str
-    detail: str
-
-    def as_json(self) -> dict[str, str | None]:
-        conversation = None if self.conversation is None else id_text(self.conversation)
-        where = self.worktree or None
-        return {"conversation": conversation, "worktree": where, "kind": self.kind, "detail": self.detail}
-
-
-@dataclass(slots=True)
-class Found:
-    """What reading one conversation gave."""
-
-    files: int = 0
-    bytes: int = 0
-    rows: set[tuple[str, str, str]] = field(default_factory=set)
-    troubles: list[Trouble] = field(default_factory=list)
-    fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    conversations: int
-    files: int
-    bytes: int
-    digest: str
-    at_ms: int
-    problems: tuple[Trouble, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
 
 Progress = Callable[[int, int, int, int], None]
@@ -106,22 +65,7 @@ def verify(
         for workspace, conversation in unsettled:
             found[workspace, conversation] = by_id[workspace].read(conversation)
     troubles = [t for r in readers for t in r.troubles] + [t for f in found.values() for t in f.troubles]
-    return _receipt(found, troubles)
-
-
-def _receipt(found: dict[tuple[str, int], Found], troubles: Iterable[Trouble]) -> Receipt:
-    rows = sorted({row for f in found.values() for row in f.rows})
-    digest = blake2b(digest_size=SIZE)
-    for row in rows:
-        digest.update("\0".join(row).encode(errors="surrogateescape") + b"\n")
-    return Receipt(
-        conversations=sum(1 for f in found.values() if f.files),
-        files=sum(f.files for f in found.values()),
-        bytes=sum(f.bytes for f in found.values()),
-        digest=digest.hexdigest(),
-        at_ms=time.time_ns() // 1_000_000,
-        problems=tuple(sorted(set(troubles), key=lambda t: (t.conversation or 0, t.worktree, t.kind, t.detail))),
-    )
+    return receipt(found.values(), troubles, time.time_ns() // 1_000_000)
 
 
 class Reader:

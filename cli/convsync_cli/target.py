@@ -161,8 +161,8 @@ def _long(target: Target) -> str:
 
 def _by_keyword(keyword: str, sites: dict[str, Site]) -> Target:
     """The conversation a keyword means, over all workspaces; ties go to the larger id."""
-    from convsync_agent.index import Shelf  # noqa: PLC0415
     from convsync_agent.model import Partition  # noqa: PLC0415
+    from convsync_agent.shelf import Shelf  # noqa: PLC0415
     from convsync_agent.summary import Metadata  # noqa: PLC0415
 
     wanted = Partition.ARCHIVED if keyword == "archived" else Partition.LIVE

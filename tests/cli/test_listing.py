@@ -9,8 +9,9 @@ import shutil
 
 import pytest
 
-from convsync_agent.index import Filter, Status, first_request, glance, list_conversations, load_index
+from convsync_agent.index import Filter, Status, list_conversations, load_index
 from convsync_agent.model import Partition, Presence
+from convsync_agent.shelf import first_request, glance
 from convsync_agent.site import load_sites
 from convsync_agent.state import reader
 from convsync_agent.summary import summarise_events
@@ -83,12 +84,12 @@ def test_one_entry_whatever_the_names(machine):
 
 def test_each_metadata_file_is_read_at_most_once(filled, monkeypatch):
     """A listing reads one metadata.json and one events.json a conversation, and none twice."""
-    from convsync_agent import index
+    from convsync_agent import shelf
 
     read = []
-    real = index.fs.read_file
+    real = shelf.fs.read_file
     monkeypatch.setattr(
-        index.fs, "read_file", lambda name, fd: read.append((name, os.fstat(fd).st_ino)) or real(name, fd)
+        shelf.fs, "read_file", lambda name, fd: read.append((name, os.fstat(fd).st_ino)) or real(name, fd)
     )
 
     rows = list_conversations([index_of(filled)], Filter())

@@ -209,7 +209,7 @@ def test_what_is_no_file_is_refused(lock, tmp_path, what):
     target = tmp_path / "target"
     target.write_text("precious")
     lock.symlink_to(target) if what == "symlink" else lock.mkdir()
-    with pytest.raises(OSError, match=".") as caught, conversation_lock(str(lock.parent.parent), C):
+    with pytest.raises(OSError, match=r".") as caught, conversation_lock(str(lock.parent.parent), C):
         pass
     assert not isinstance(caught.value, FileNotFoundError)
     assert target.read_text() == "precious"

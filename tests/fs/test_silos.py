@@ -245,7 +245,7 @@ def test_a_sibling_that_a_jp_works_in_is_left_alone(world):
 
 def test_a_conversation_that_is_archived_in_one_and_live_in_the_other_is_not_lost(world):
     """Neither partition is decided; the content of both stays where it can be found."""
-    target, loser = two_silos(world)
+    target, _ = two_silos(world)
     world.write(target, C + 2, "live here")
     register(world, slug="main")
     everything = files(target) | world.kept() | trashed(world)
@@ -320,7 +320,7 @@ registry.register(engine, sys.argv[3], sys.argv[2])
 
 @pytest.mark.slow
 def test_a_killed_creation_leaves_no_half_silo_under_a_real_name(world):
-    """SIGKILL at any time: no silo, or a complete one. Afterwards `register` makes it complete, the rest is in the trash."""
+    """SIGKILL at any time: no silo, or a complete one. Then `register` makes it complete, the rest is in the trash."""
     a = world.enroll("a")
     for number in range(20):
         world.write(a, C + number, "one")

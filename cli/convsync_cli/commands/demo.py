@@ -20,7 +20,7 @@ from convsync_cli.context import Context
 
 if TYPE_CHECKING:
     from convsync_agent.sample import Sample
-    from convsync_cli.story import Home
+    from convsync_cli.home import Home
 
 DATA = "CONVSYNC_DEMO_DATA"
 WIDTH = 80
@@ -39,7 +39,7 @@ def demo(context: Context, keep: bool, conversations: str | None) -> int:  # noq
     """
     import tempfile  # noqa: PLC0415
 
-    from convsync_cli.story import Home  # noqa: PLC0415
+    from convsync_cli.home import Home  # noqa: PLC0415
 
     source = conversations if conversations is not None else os.environ.get(DATA, "")
     content = _content(source)

@@ -14,7 +14,8 @@ from convsync_cli.command import command
 from convsync_cli.context import Context
 
 if TYPE_CHECKING:
-    from convsync_agent.index import Conversation, Filter, IndexEntry, Spot
+    from convsync_agent.index import Conversation, Filter, IndexEntry
+    from convsync_agent.shelf import Spot
     from convsync_agent.site import Site
     from convsync_cli.target import Target
 

@@ -13,7 +13,8 @@ from convsync_cli.command import command
 from convsync_cli.context import Context
 
 if TYPE_CHECKING:
-    from convsync_agent.verifying import Progress, Receipt
+    from convsync_agent.receipt import Receipt
+    from convsync_agent.verifying import Progress
 
 SHOW_AFTER_SECONDS = 0.5
 SHOW_EVERY_SECONDS = 0.1

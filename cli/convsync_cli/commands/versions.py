@@ -147,7 +147,8 @@ def _not_usable(context: Context, target: Target, chosen: Manifest) -> Refused:
 
 
 def _put_back(engine: Engine, site: Site, chosen: Manifest, patience: float) -> Restored:
-    from convsync_agent.restoring import fault_in, make_current  # noqa: PLC0415
+    from convsync_agent.chosen import fault_in  # noqa: PLC0415
+    from convsync_agent.restoring import make_current  # noqa: PLC0415
 
     files = engine.history.read(site.id, chosen.conversation, chosen.version)
     contents = {chosen.unit: [(name, raw) for name, raw, _ in files]}
@@ -268,7 +269,8 @@ def _root_meant(target: Target, entries: list[Attention]) -> str | None:
 
 
 def _take_over(context: Context, engine: Engine, target: Target, root: str) -> None:
-    from convsync_agent.restoring import BOTH, look, make_current, read_units  # noqa: PLC0415
+    from convsync_agent.chosen import BOTH, look, read_units  # noqa: PLC0415
+    from convsync_agent.restoring import make_current  # noqa: PLC0415
     from convsync_cli.patience import lock_patience  # noqa: PLC0415
 
     site = engine.sites[target.workspace]
