@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from convsync_agent import scan
 from convsync_agent.apply import Applier
+from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.history import History
 from convsync_agent.knowledge import Knower
 from convsync_agent.ledger import Ledger
@@ -129,7 +130,11 @@ class Engine:
             self.eye.settling = False
             self.contents.clear()
         if not dry:
-            self.ledger.write(site, outcome, _now_ms())
+            try:
+                self.ledger.write(site, outcome, _now_ms())
+            except OSError as error:  # a convenience only (R8): what is not recorded is looked at again
+                detail = f"cannot write the state: {reason_of(error)}"
+                outcome.problems.append(Problem(kind_of(error), None, None, detail))
         return outcome
 
     def _not_now(self, outcome: Outcome) -> set[int]:

@@ -220,8 +220,11 @@ class Agent:
     def _report(self, site: Site, outcome: Outcome) -> None:
         """Plan the next looks and say in one line what was done."""
         self.agenda.settle(site.id, outcome)
-        if outcome.failed:
-            self.last_error = {"code": outcome.failed[0].problem.kind, "at": time.time_ns() // 1_000_000}
+        ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
+        for problem in (*(r.problem for r in outcome.failed), *ours):
+            self.last_error = {"code": problem.kind, "at": time.time_ns() // 1_000_000}
+        for problem in ours:
+            log.error("state", code=problem.kind, detail=problem.detail)
         if outcome.results:
             log.info(
                 "cycle",

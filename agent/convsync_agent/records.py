@@ -21,7 +21,7 @@ SIG_SIZE, SIZE = _SIG.size, _SIG.size + _REST.size
 _ABSENT = (0, -1, 0, 0)
 _GOOD = (Grade.VALID,)
 _LAST_NS = 2**63 - 1
-NESTED = 0x80  # unmanaged files in sub-directories: no stamp of the directory itself vouches for them
+EXTRAS = 0x80  # unmanaged files: none of the stamps here vouches for them
 FINE_GRANULE_NS, COARSE_GRANULE_NS = 20_000_000, 2_000_000_000
 
 
@@ -79,7 +79,7 @@ def pack(copy: Copy, dir_mtime: int, taken_at: int) -> bytes:
     )
     sound = copy.whole and copy.stream.grade in _GOOD and copy.metadata.grade in _GOOD
     flags = int(sound) | sum(racy(f.stamp, taken_at) << i + 1 for i, f in enumerate(files))
-    flags |= NESTED if any("/" in e.path for e in copy.extras) else 0
+    flags |= EXTRAS if copy.extras else 0
     digests = (f.digest or _NONE for f in files)
     return sig + _REST.pack(min(max(dir_mtime, -_LAST_NS), _LAST_NS), extras_hash(copy.extras), flags, *digests)
 
@@ -101,7 +101,7 @@ def unpack(raw: bytes) -> Record:
 
 
 def settled(raw: bytes) -> bool:
-    """Sound, no stamp in it racy, nothing nested: an equal signature proves that nothing changed."""
+    """Sound, no stamp in it racy, no unmanaged files: an equal signature proves that nothing changed."""
     return raw[SIG_SIZE + 16] == 1
 
 

@@ -7,6 +7,7 @@ survives a power failure (docs/decisions/0002-state-store.md).
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -81,14 +82,19 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """One commit for everything inside: the unit of durability (0.3 ms, so one per batch)."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """One commit for everything inside: the unit of durability (0.3 ms, so one per batch). Raises OSError."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                name = getattr(error, "sqlite_errorname", "") or ""
+                code = errno.ENOSPC if "FULL" in name else errno.EROFS if "READONLY" in name else errno.EIO
+                raise OSError(code, f"the state file: {error}") from None
             raise
-        self._db.execute("COMMIT")
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         return self._db.execute(sql, values).fetchall()

@@ -650,7 +650,7 @@ def test_any_mtime_is_taken_as_it_is(world, ns, file):
 
 def test_a_state_that_cannot_be_written_stops_no_other_conversation_and_loses_nothing(world, monkeypatch):
     """`state.db` on a full disk: told as data, the root whole, done when there is space again."""
-    story = Story(world, "both")
+    Story(world, "both")
     with world.engine() as engine:
         plan = world.plan(engine)
         pages = engine.state._db.execute("PRAGMA page_count").fetchone()[0]
