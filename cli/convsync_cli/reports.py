@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from convsync_agent.state import Attention
 
 HINTS = {
-    "held": "mend or remove that file; its bytes are kept: convsync history {id}",
+    "held": "mend or remove it (bytes are kept: convsync history {id})",
     "conflict": "convsync history {id}, then: convsync accept {id} (or: convsync restore {id})",
     "split": "move it to one side with jp c archive or jp c unarchive",
     "no-space": "free some space; convsync goes on by itself",

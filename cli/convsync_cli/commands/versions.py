@@ -45,7 +45,7 @@ def history(context: Context, target: str) -> int:
         output.document({"conversation": found.id, "versions": [_as_json(m) for m in kept.versions]})
     elif kept.versions:
         output.table(
-            ["VERSION", "KEPT", "EVENTS", "SIZE", "WHY", "FROM"],
+            ["VERSION", "KEPT", "EVENTS", "SIZE", "WHY AND WHERE"],
             [_cells(m) for m in kept.versions],
             right=(2, 3),
         )
@@ -76,8 +76,7 @@ def _cells(m: Manifest) -> list[str]:
         output.ago(m.at_ms),
         events,
         output.size(m.size),
-        why,
-        output.tilde(worktree_of(m.root)),
+        f"{why}: {os.path.basename(worktree_of(m.root))}",
     ]
 
 
