@@ -21,7 +21,8 @@ CORE = frozenset({
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "agenda", "apply", "chosen", "engine", "health", "index", "knowledge", "ledger", "lookout", "looking", "loop",
-    "outcome", "publish", "recover", "registry", "restoring", "settling", "silos", "site", "targets", "verifying",
+    "outcome", "publish", "recover", "registry", "restoring", "retention", "settling", "silos",
+    "site", "targets", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

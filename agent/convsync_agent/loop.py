@@ -18,6 +18,7 @@ from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.recover import recover
+from convsync_agent.retention import Retention
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, TreeState, resolve
@@ -41,6 +42,7 @@ class Agent:
         self.stopping = False
         self.started_ms = time.time_ns() // 1_000_000
         self.agenda = Agenda()
+        self.retention = Retention()
         self.pokes: set[str] = set()
         self.last_error: dict[str, Any] | None = None
         self._published: dict[str, Any] = {}
@@ -239,6 +241,7 @@ class Agent:
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites)
+        self.retention.run(self.engine)
         due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)

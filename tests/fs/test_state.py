@@ -89,7 +89,9 @@ def test_a_newer_file_is_refused_and_not_touched(tmp_path, way):
 
 
 @pytest.mark.parametrize("way", [state.writer, state.reader])
-@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4000], ids=["text", "torn"])
+@pytest.mark.parametrize(
+    "content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4000], ids=["text", "torn"]
+)
 def test_a_damaged_file_is_told_with_a_way_out_and_stays(tmp_path, way, content):
     """Moving it away and registering again loses nothing (R8)."""
     (tmp_path / state.NAME).write_bytes(content)
@@ -276,7 +278,9 @@ def test_no_text_of_a_conversation_is_in_it_nor_its_name(tmp_path, monkeypatch):
 
 times = st.integers(-(2**62), 2**62)
 stamps = st.builds(Stamp, times, st.integers(0, 2**40), st.integers(0, 2**64 - 1).map(lambda n: n >> 1), times)
-files = st.tuples(*(st.builds(FileCopy, st.just(n), st.none() | stamps, st.binary(min_size=16, max_size=16)) for n in MANAGED))
+files = st.tuples(
+    *(st.builds(FileCopy, st.just(n), st.none() | stamps, st.binary(min_size=16, max_size=16)) for n in MANAGED)
+)
 names = st.text(max_size=20).map(lambda t: f"{C}-{t}")
 extras = st.lists(st.builds(Extra, st.text(min_size=1, max_size=9), stamps), max_size=3, unique_by=lambda e: e.path)
 
