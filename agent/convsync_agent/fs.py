@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from convsync_agent import kernel
-from convsync_agent.model import Stamp
+from convsync_agent.model import Copy, Partition, Stamp
 
 CONVERSATIONS, ARCHIVE, TRASH, LOCKS = "conversations", ".archive", ".trash", "locks"
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -48,6 +48,14 @@ def opened_partition(root: str, *, archived: bool) -> Iterator[int]:
             return
         with opened_dir(ARCHIVE, dir_fd=live) as fd:
             yield fd
+
+
+@contextmanager
+def opened_copy(copy: Copy) -> Iterator[int]:
+    """The directory of a copy as an fd, no symlink followed below its root."""
+    archived = copy.partition is Partition.ARCHIVED
+    with opened_partition(copy.root.path, archived=archived) as part, opened_dir(copy.name, dir_fd=part) as fd:
+        yield fd
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
@@ -105,13 +113,15 @@ def read_file(name: str, dir_fd: int) -> tuple[bytes, Stamp]:
 
 
 def _read_all(fd: int, size: int) -> bytes:
+    """At most one byte more than `size`, however fast somebody appends: more is a change already."""
     chunk = os.read(fd, size + 1)
     if len(chunk) == size and not os.read(fd, 1):
         return chunk
-    parts = [chunk]
-    while chunk:
-        chunk = os.read(fd, 1 << 20)
+    parts, left = [chunk], size + 1 - len(chunk)
+    while chunk and left:  # a read of 2 GiB and more comes in parts
+        chunk = os.read(fd, left)
         parts.append(chunk)
+        left -= len(chunk)
     return b"".join(parts)
 
 

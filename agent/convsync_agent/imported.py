@@ -1,17 +1,24 @@
-"""Build a durable copy that does not exist yet, and carry unmanaged files to the silo."""
+"""Durable copies that do not exist yet: each built whole under a dot name, then renamed into place.
+
+A burst shares everything that is dear: one barrier for all files, one listing of the silo while all their
+locks are held, one barrier for the names.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from convsync_agent import fs, kernel, staging
-from convsync_agent.digest import content_digest
-from convsync_agent.model import Copy, Extra, FileCopy, Partition, Stamp, Unit
-from convsync_agent.plan import AddExtras, Import
+from convsync_agent import fs, kernel, place, staging
+from convsync_agent.attempt import attempt, barrier
+from convsync_agent.extras import parents, read_extra
+from convsync_agent.locks import HeldLock, conversation_lock
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Unit
+from convsync_agent.plan import Import
+from convsync_agent.results import Done, Result, failed_with
 
 Read = Callable[[Copy, FileCopy], bytes]
 
@@ -46,7 +53,7 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
             for copy, extra in action.extras:
                 raw, stamp = read_extra(copy, extra)
                 with ExitStack() as stack:
-                    at, last = _parents(extra.path, fd, stack, make=True)
+                    at, last = parents(extra.path, fd, stack, make=True)
                     fs.write_new(last, raw, at, mtime_ns=stamp.mtime_ns, sync=durable)
                     if durable and at != fd:
                         kernel.fsync(at)
@@ -59,73 +66,106 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
     return built
 
 
-def read_extra(copy: Copy, extra: Extra) -> tuple[bytes, Stamp]:
-    with ExitStack() as stack:
-        archived = copy.partition is Partition.ARCHIVED
-        part = stack.enter_context(fs.opened_partition(copy.root.path, archived=archived))
-        fd = stack.enter_context(fs.opened_dir(copy.name, dir_fd=part))
-        at, last = _parents(extra.path, fd, stack, make=False)
-        return fs.read_file(last, at)
+@dataclass(slots=True)
+class Importer:
+    """Imports bursts of conversations into one silo. `stores()` lists the `.jp` directories concerned."""
 
+    silo: Root
+    stores: Callable[[], Sequence[str]]
+    read: Read
+    barrier_from: int
 
-def digest_of_extra(copy: Copy, extra: Extra) -> bytes:
-    return content_digest(read_extra(copy, extra)[0])
+    def imports(self, actions: Sequence[Import]) -> Iterator[Result]:
+        """Every action's result. Nothing has a visible name before its bytes are durable."""
+        with ExitStack() as stack:
+            try:
+                root_fd = stack.enter_context(fs.opened_dir(self.silo.path))
+                fs.make_dir(fs.CONVERSATIONS, root_fd)  # below an open fd of a silo that is there
+                live = stack.enter_context(fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd))
+                stage_fd = stack.enter_context(staging.opened(self.silo))
+            except OSError as error:
+                yield from (failed_with(a, error) for a in actions)
+                return
+            single = not kernel.has_syncfs() or sum(3 + len(a.extras) for a in actions) < self.barrier_from
+            built: list[Building] = []
+            for action in actions:
+                yield from attempt([action], self._build, action, stage_fd, single, built)
+            failed = [] if single or not built else barrier(stage_fd, [b.action for b in built])
+            if failed:
+                yield from failed
+                _remove(built, stage_fd)
+                return
+            placed: list[Building] = []
+            yield from self._place(built, live, stage_fd, placed)
+            archived = {Partition.ARCHIVED} & {b.action.partition for b in placed}
+            failed = self._archive_barrier(live, placed) if archived and single else []
+            failed = failed or (barrier(live, [b.action for b in placed], directory=single) if placed else [])
+            yield from failed or [Done(b.action, b.files) for b in placed]
 
+    def _build(self, action: Import, stage_fd: int, durable: bool, built: list[Building]) -> list[Result]:  # noqa: FBT001
+        built.append(build(action, self.read, stage_fd, durable=durable))
+        return []
 
-def _parents(path: str, fd: int, stack: ExitStack, *, make: bool) -> tuple[int, str]:
-    """The directory fd that holds the last part of `path`, each step opened without following links."""
-    *parents, last = path.split("/")
-    for part in parents:
-        if make:
-            fs.make_dir(part, fd)
-        fd = stack.enter_context(fs.opened_dir(part, dir_fd=fd))
-    return fd, last
+    def _place(self, built: Sequence[Building], live: int, stage_fd: int, placed: list[Building]) -> Iterator[Result]:
+        """Take every lock, see what the silo has by now, rename, let go. Milliseconds, whatever the sizes (R7)."""
+        with ExitStack() as stack:
+            ready: list[tuple[Building, HeldLock]] = []
+            for one in built:
+                yield from attempt([one.action], self._lock, one, stack, ready)
+            there: set[str] = set()
+            actions = [one.action for one, _ in ready]
+            failed = attempt(actions, _find, live, {str(a.conversation) for a in actions}, there)
+            yield from failed
+            for one, lock in ready if not failed else ():
+                yield from attempt([one.action], self._put, one, lock, there, live, stage_fd, placed)
+        _remove([b for b in built if b not in placed], stage_fd)
 
+    def _lock(self, one: Building, stack: ExitStack, ready: list[tuple[Building, HeldLock]]) -> list[Result]:
+        lock = stack.enter_context(conversation_lock(self.silo.path, one.action.conversation, self.stores()))
+        ready.append((one, lock))
+        return []
 
-def keep_extras_loser(action: AddExtras, fd: int, keep: Callable[..., None]) -> None:
-    """What newer unmanaged files would overwrite goes into the history first (R4)."""
-    losing = []
-    for extra in action.files:
-        if any(e.path == extra.path for e in action.target.extras):
-            with ExitStack() as stack:
-                at, last = _parents(extra.path, fd, stack, make=False)
-                raw, stamp = fs.read_file(last, at)
-            losing.append((extra.path, raw, stamp.mtime_ns))
-    if losing:
-        keep(action.target, Unit.EXTRAS, losing, "replaced")
+    def _put(
+        self, one: Building, lock: HeldLock, there: set[str], live: int, stage_fd: int, placed: list[Building]
+    ) -> list[Result]:
+        action = one.action
+        if str(action.conversation) in there:
+            raise fs.ChangedError  # JP made it meanwhile: of two directories for one id it deletes one by name
+        for copy, unit in ((action.stream, Unit.STREAM), (action.metadata, Unit.METADATA)):
+            with fs.opened_copy(copy) as fd:
+                place.recheck(copy, unit, fd)
+        lock.require()
+        if action.partition is Partition.LIVE:
+            kernel.rename_new(stage_fd, one.name, live, action.name)
+        else:
+            fs.make_dir(fs.ARCHIVE, live)
+            with fs.opened_dir(fs.ARCHIVE, dir_fd=live) as archive:
+                kernel.rename_new(stage_fd, one.name, archive, action.name)
+        placed.append(one)
+        return []
 
-
-def put_extra(
-    action: AddExtras, extra: Extra, source_fd: int, target_fd: int, stage_fd: int
-) -> Sequence[staging.Retired]:
-    """Copy one unmanaged file with its time. Returns what has to wait in staging before it may go."""
-    with ExitStack() as stack:
-        at, last = _parents(extra.path, source_fd, stack, make=False)
-        raw, stamp = fs.read_file(last, at)
-    if stamp != extra.stamp:
-        raise fs.ChangedError
-    name = staging.fresh_name(action.conversation, extra.path)
-    fs.write_new(name, raw, stage_fd, mtime_ns=stamp.mtime_ns, sync=True)
-    old = next((e for e in action.target.extras if e.path == extra.path), None)
-    left, placed, exchanged = None, False, False
-    with ExitStack() as stack:
+    @staticmethod
+    def _archive_barrier(live: int, placed: Sequence[Building]) -> list[Result]:
         try:
-            at, last = _parents(extra.path, target_fd, stack, make=True)
-            if old is None:
-                kernel.rename_new(stage_fd, name, at, last)
-            else:
-                exchanged = kernel.exchange(stage_fd, name, at, last)
-                if not exchanged:
-                    os.rename(name, last, src_dir_fd=stage_fd, dst_dir_fd=at)
-            placed = True
-        finally:
-            if not placed:
-                fs.unlink_if_there(name, stage_fd)  # still our copy
-        if old is not None and exchanged:  # before the sync, which may fail: the history has it
-            names, planned = (name, extra.path), (old.stamp, old.digest)
-            left = staging.retire(action.target.root, action.conversation, names, planned, stage_fd)
-        kernel.fsync(at)
-    return () if left is None else (left,)
+            with fs.opened_dir(fs.ARCHIVE, dir_fd=live) as archive:
+                return barrier(archive, [b.action for b in placed], directory=True)
+        except OSError as error:
+            return [failed_with(b.action, error) for b in placed]
+
+
+def _find(live: int, wanted: set[str], there: set[str]) -> list[Result]:
+    """Put into `there` the numbers with which some name in the silo begins, in either partition."""
+    names = fs.list_names(live)
+    with suppress(FileNotFoundError, NotADirectoryError), fs.opened_dir(fs.ARCHIVE, dir_fd=live) as archive:
+        names = [*names, *fs.list_names(archive)]
+    there |= wanted & {name.partition("-")[0] for name in names}
+    return []
+
+
+def _remove(built: Sequence[Building], stage_fd: int) -> None:
+    for one in built:
+        with suppress(OSError):  # what stays is swept at the next start
+            one.remove(stage_fd)
 
 
 def _empty(fd: int) -> None:

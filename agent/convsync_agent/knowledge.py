@@ -11,8 +11,8 @@ from convsync_agent import fs, locks
 from convsync_agent.content import metadata_contains, stream_contains
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.extras import digest_of_extra
 from convsync_agent.history import History
-from convsync_agent.imported import digest_of_extra
 from convsync_agent.model import (
     BASE_CONFIG,
     EVENTS,

@@ -11,7 +11,7 @@ TITLE_LIMIT = 60  # characters that are kept, and bytes from which on the last w
 
 _NUMBER = r"(0|[1-9][0-9]{0,10})"
 _ID = re.compile(rf"(?:jp-c{_NUMBER}(?:-[0-9a-z]+)?|{_NUMBER})")
-_DIRNAME = re.compile(rf"{_NUMBER}(?:-.+)?", re.DOTALL)
+_DIRNAME = re.compile(rf"{_NUMBER}(?:-.*)?", re.DOTALL)
 _LENIENT = re.compile(r"\+?0*([0-9]{1,11})(?:-.*)?", re.DOTALL)
 _WORKSPACE_ID = re.compile(r"[0-9a-z]{5}")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from convsync_agent.model import MANAGED, Agreed, Copy, Extra, FileCopy, Grade, Partition, Stamp
 
 _NONE = b"\0" * 16
-_SIG = struct.Struct("<B8sQ" + "qqqq" * 3)
+_SIG = struct.Struct("<B8sQ" + "qqQq" * 3)
 _REST = struct.Struct("<q8sB16s16s16s")
 SIG_SIZE, SIZE = _SIG.size, _SIG.size + _REST.size
 _ABSENT = (0, -1, 0, 0)
@@ -57,6 +57,10 @@ def racy(stamp: Stamp | None, taken_at: int) -> bool:
     return taken_at - stamp.ctime_ns < (COARSE_GRANULE_NS if coarse else FINE_GRANULE_NS)
 
 
+def _fitting(ns: int) -> int:
+    return min(max(ns, -_LAST_NS), _LAST_NS)
+
+
 def name_hash(name: str) -> bytes:
     return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
 
@@ -68,7 +72,7 @@ def extras_hash(extras: Iterable[Extra]) -> bytes:
 
 def signature(name: str, *, archived: bool, inode: int, stamps: Iterable[Stamp | None]) -> bytes:
     """The part that a scan compares: equal signatures mean that nothing was written or renamed."""
-    flat = [min(max(n, -_LAST_NS), _LAST_NS) for s in stamps for n in (s or _ABSENT)]
+    flat = [n for m, s, i, c in (s or _ABSENT for s in stamps) for n in (_fitting(m), s, i, _fitting(c))]
     return _SIG.pack(archived, name_hash(name), inode, *flat)
 
 
@@ -81,7 +85,7 @@ def pack(copy: Copy, dir_mtime: int, taken_at: int) -> bytes:
     flags = int(sound) | sum(racy(f.stamp, taken_at) << i + 1 for i, f in enumerate(files))
     flags |= EXTRAS if copy.extras else 0
     digests = (f.digest or _NONE for f in files)
-    return sig + _REST.pack(min(max(dir_mtime, -_LAST_NS), _LAST_NS), extras_hash(copy.extras), flags, *digests)
+    return sig + _REST.pack(_fitting(dir_mtime), extras_hash(copy.extras), flags, *digests)
 
 
 def unpack(raw: bytes) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -23,11 +24,10 @@ def recover(engine: Engine) -> int:
 def recover_site(engine: Engine, site: Site) -> int:
     """The same for one workspace."""
     count = 0
-    for view in site.views():
-        try:
+    for view in site.views():  # all of them first: what any root has need not go into the history
+        with contextlib.suppress(OSError):
             view.listing = list_root(view.root.path)
-        except OSError:
-            continue
+    for view in site.views():
         count += staging.sweep_leftovers(view.root, engine.knower.saver(site))
     count += locks.remove_own_leftovers(site.silo.root.path)
     return count + sum(_finish(engine, *row) for row in engine.state.pending() if row[0] == site.id)

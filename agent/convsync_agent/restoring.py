@@ -180,7 +180,7 @@ def _extras(source: Copy, silo: Copy) -> list[Action]:
 
 
 def _same_extra(silo: Copy, old: Extra, new: Extra) -> bool:
-    from convsync_agent.imported import digest_of_extra  # noqa: PLC0415
+    from convsync_agent.extras import digest_of_extra  # noqa: PLC0415
 
     try:
         return digest_of_extra(silo, old) == new.digest

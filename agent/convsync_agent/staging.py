@@ -54,13 +54,12 @@ def fresh_name(conversation: int, file: str) -> str:
 def opened(root: Root) -> Iterator[int]:
     """The staging directory of a root as an fd, made if need be. Never creates `conversations/`."""
     with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
-        if fs.make_dir(STAGING, live):
-            with fs.opened_dir(STAGING, dir_fd=live) as fd:
-                fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
-                yield fd
-        else:
-            with fs.opened_dir(STAGING, dir_fd=live) as fd:
-                yield fd
+        fs.make_dir(STAGING, live)
+        with fs.opened_dir(STAGING, dir_fd=live) as fd:
+            if fs.stat_file(IGNORE, fd) is None:
+                with contextlib.suppress(OSError):  # another was first, or the disk is full: said by what comes next
+                    fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
+            yield fd
 
 
 def remove_if_empty(root: Root) -> bool:

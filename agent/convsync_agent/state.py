@@ -7,6 +7,7 @@ survives a power failure (docs/decisions/0002-state-store.md).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -202,6 +203,8 @@ def writer(directory: str) -> State:
     """Open for writing, creating and migrating as needed. Raises StorageProblem, UsageProblem (newer file)."""
     path = os.path.join(directory, NAME)
     try:
+        with contextlib.suppress(OSError):  # private from its first byte on, and with it what SQLite makes beside it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
         for pragma in (
             "journal_mode=WAL",

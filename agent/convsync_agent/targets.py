@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from convsync_agent import place
+from convsync_agent.extras import Carry
 from convsync_agent.model import Copy
 from convsync_agent.plan import Action, AddExtras, Import, Rename, Update, target_of
+from convsync_agent.results import Result
 
 CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
 
@@ -22,11 +24,22 @@ class Target:
     jobs: list[place.Job] = field(default_factory=list)
     extras: list[AddExtras] = field(default_factory=list)
     rename: Rename | None = None
+    carries: list[Carry] = field(default_factory=list)
+    refused: list[Result] = field(default_factory=list)  # extras that stay behind, while the rest goes on
 
     @property
     def actions(self) -> list[Action]:
         jobs: list[Action] = [j.action for j in self.jobs]
         return [*jobs, *self.extras, *([self.rename] if self.rename else [])]
+
+    @property
+    def changes(self) -> list[Action]:
+        """What is done as a whole; unmanaged files have results of their own."""
+        return [a for a in self.actions if not isinstance(a, AddExtras)]
+
+    @property
+    def empty(self) -> bool:
+        return not self.changes and not self.carries
 
     @property
     def size(self) -> int:

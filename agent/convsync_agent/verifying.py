@@ -13,8 +13,8 @@ from convsync_agent import fs, layout, scan
 from convsync_agent.content import metadata_contains, stream_contains
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import StorageProblem, kind_of, reason_of
+from convsync_agent.extras import read_extra
 from convsync_agent.history import History
-from convsync_agent.imported import read_extra
 from convsync_agent.knowledge import Knower
 from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, SECOND, Copy, Extra, Grade, Partition, Unit, UnitCopy
 from convsync_agent.names import id_text

@@ -543,7 +543,6 @@ def test_a_writer_that_pauses_for_longer_than_we_wait_loses_nothing(world, monke
 # -- beside JP -----------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="an import looks for its own name only, not for its id")
 @pytest.mark.parametrize("where", ["live", "archived"])
 def test_an_import_beside_a_directory_that_jp_just_made_is_dropped(world, where):
     """Two directories for one id are a defect of which JP deletes one by name (contract 3.5)."""
@@ -580,7 +579,6 @@ CLASHES = {
 }
 
 
-@pytest.mark.xfail(reason="the whole change of the silo is postponed, and with it every projection")
 @pytest.mark.parametrize("clash", CLASHES)
 def test_an_unmanaged_file_that_cannot_go_in_stops_nothing_else(world, clash):
     """The silo has something else under its name: managed files of every root still come in step."""
@@ -615,7 +613,6 @@ def test_an_unmanaged_file_that_changes_in_place_goes_over_at_the_next_sync(worl
     assert (at(world, "silo") / name).read_text() == "two"
 
 
-@pytest.mark.xfail(reason="they are read, written and synced one by one under the lock")
 def test_unmanaged_files_are_read_and_staged_before_the_lock_is_taken(world, monkeypatch):
     """JP's lock is for renames and ages: milliseconds, whatever the size (R7)."""
     extras(world)
