@@ -19,6 +19,7 @@ from convsync_agent.recover import recover
 from convsync_agent.registry import register
 from convsync_agent.settings import Settings
 from convsync_agent.settling import settle
+from convsync_agent.snapshots import take
 from machine import WS, Machine
 
 _CALLS = [
@@ -186,7 +187,7 @@ class World(Machine):
     def plan(engine, site=None):
         site = site or engine.sites[WS]
         dirty = engine.rescan(site)
-        snapshots, _ = engine._look(site, dirty)
+        snapshots, _ = take(site, engine.eye, engine.knower, dirty)
         return engine._decide(site, snapshots, dirty)
 
     # -- what must never go ---------------------------------------------------------

@@ -21,6 +21,7 @@ from convsync_agent.model import (
     Base,
     Copy,
     Digest,
+    Evidence,
     FileCopy,
     Grade,
     Kind,
@@ -31,6 +32,7 @@ from convsync_agent.model import (
     Stamp,
     Unit,
     UnitCopy,
+    Verdict,
 )
 from convsync_agent.plan import AddExtras, Import, Keep, Plan, Rename, Update
 
@@ -102,6 +104,16 @@ def base(shots: list[Snapshot], agreed: dict[Root, str] | None = None, **facts: 
         first = None if packed else digest_of("base")
         known[ID, root] = Agreed((first, digest_of(stream.rstrip("*"))), (digest_of(metadata),), Partition.LIVE, 0)
     return Base(known, containment(shots), **facts)  # type: ignore[arg-type]
+
+
+def git_says(**said: str) -> dict[tuple[int, Root, Unit], Evidence]:
+    """What git says of the stream in some worktrees: `W="wrote"`."""
+    roots = {name: root for root, name in NAMES.items()}
+    return {(ID, roots[n], Unit.STREAM): Evidence(Verdict(v), again_ns=7) for n, v in said.items()}
+
+
+def stream_digest(content: str) -> Digest:
+    return (digest_of("base"), digest_of(content))
 
 
 _WORDS = [a + b + c for a in ("", *"abcdmnp") for b in ("", *"abcdmnp") for c in ("", *"abcdmnp")]

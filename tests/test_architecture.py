@@ -15,21 +15,23 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "alnum", "content", "contest", "digest", "errors", "hints", "imports", "model", "names", "plan",
-    "receipt", "reconcile", "redact", "results", "rules", "settings", "strict_json", "summary",
+    "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
+    "gitevidence", "gitindex", "hints",
+    "imports", "model", "names", "plan",
+    "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "chosen", "engine", "health", "index", "knowledge", "ledger", "lookout", "looking", "loop",
-    "outcome", "publish", "recover", "registry", "restoring", "retention", "settling", "silos",
-    "site", "targets", "verifying",
+    "agenda", "apply", "chosen", "comparing", "engine", "health", "index", "knowledge", "ledger", "lookout",
+    "looking", "loop", "outcome", "provenance", "publish", "recover", "registry", "restoring", "retention", "settling",
+    "silos", "site", "snapshots", "targets", "undoing", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
 # Of the standard library, what neither opens a file nor reads a clock nor starts anything.
 PURE = frozenset({
-    "__future__", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
-    "errno", "functools", "hashlib", "itertools", "json", "math", "re", "types", "typing",
+    "__future__", "base64", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
+    "errno", "functools", "hashlib", "itertools", "json", "math", "re", "struct", "types", "typing",
 })  # fmt: skip
 # Builtins and methods that would make a core module impure without any import.
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})

@@ -117,6 +117,16 @@ def metadata_contains(outer: bytes, inner: bytes) -> bool:
     return late_ns is not None and early_ns is not None and early_ns <= late_ns and same_json(newer, older)
 
 
+def last_activated(raw: bytes) -> int | None:
+    """When the metadata says that its conversation was last activated, ns; None where it does not say."""
+    try:
+        said = parse(raw)
+    except NotJson:
+        return None
+    text = said.get(_LAST_ACTIVATED) if isinstance(said, dict) else None
+    return parse_timestamp(text) if isinstance(text, str) else None
+
+
 def _fault(event: Any) -> str:
     if not isinstance(event, dict):
         return "not an object"

@@ -26,7 +26,6 @@ from convsync_agent.model import (
     ImportPolicy,
     Partition,
     Policy,
-    Readable,
     Root,
     Snapshot,
     Unit,
@@ -34,12 +33,14 @@ from convsync_agent.model import (
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
 from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
+from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
-from convsync_agent.records import pack, settled, unpack
+from convsync_agent.records import pack, unpack
 from convsync_agent.results import Done, Failed, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, load_sites, resolve
+from convsync_agent.snapshots import Sightings, take
 from convsync_agent.staging import Retired, remove_if_empty, settle
 from convsync_agent.state import State
 
@@ -60,14 +61,15 @@ class Engine:
         self.closed: set[tuple[str, int, str]] = set()
         # What was brought in step since the last settling: a writer who goes on meanwhile makes no conflict of it.
         self.placed: dict[tuple[Root, int], dict[Unit, Digest]] = {}
-        self._sightings: dict[tuple[str, int, str], tuple[object, int]] = {}
-        self.eye = Eye(time.time_ns, self._age, lambda *key: key in self.closed, self.contents)
+        self._sightings = Sightings()
+        self.eye = Eye(time.time_ns, self._sightings.age, lambda *key: key in self.closed, self.contents)
         self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
         self.ledger = Ledger(state)
         self.sites = load_sites(state, _now_ms())
         self.waiting: list[Retired] = []
         self.staged_in: set[Root] = set()
         self.knower = Knower(self.history, self.contents)
+        self.provenance = Provenance(state, self.contents)
 
     # -- what to look at --------------------------------------------------------
 
@@ -106,7 +108,7 @@ class Engine:
         todo = set(outcome.looked)
         try:
             for number in range(PASSES):
-                snapshots, seen = self._look(site, todo)
+                snapshots, seen = take(site, self.eye, self.knower, todo)
                 plan = self._decide(site, snapshots, outcome.looked if number == 0 else todo)
                 if dry:
                     outcome.results.extend(Done(a) for a in plan.actions)
@@ -140,48 +142,6 @@ class Engine:
     def _not_now(self, outcome: Outcome) -> set[int]:
         return {r.action.conversation for r in outcome.results if not isinstance(r, Done)}
 
-    def _look(self, site: Site, conversations: Iterable[int]) -> tuple[list[Snapshot], list[tuple[Copy, int]]]:
-        """Fresh snapshots of just these conversations. The time is taken before the first stat."""
-        wanted = sorted(set(conversations))
-        snapshots, seen = [], []
-        resolved = [(site.silo, True)] + [(t.view, t.worktree.refresh) for t in site.watched()]
-        for view, refresh in resolved:
-            taken = time.time_ns()
-            copies: dict[int, tuple[Copy, ...]] = {}
-            readable, fault = self._readable(site, view)
-            for conversation in wanted if readable is Readable.YES else ():
-                found = self._look_at(site, view, conversation)
-                if found:
-                    copies[conversation] = tuple(c for c, _ in found)
-                    seen.extend(found)
-            snapshots.append(Snapshot(view.root, taken, copies, readable, refresh, frozenset(wanted), fault))
-        return self.knower.with_extra_digests(snapshots), seen
-
-    def _readable(self, site: Site, view: View) -> tuple[Readable, str]:
-        if view is site.silo and site.silo_state is not Readable.YES:
-            return site.silo_state, ""
-        return self.knower.readable(view.root.path)
-
-    def _look_at(self, site: Site, view: View, conversation: int) -> list[tuple[Copy, int]]:
-        raw = view.records.get(conversation)
-        record = unpack(raw) if raw else None
-        places = view.listing.places(conversation)
-        if raw is not None and len(places) == 1 and settled(raw) and conversation in site.silo.listing.live:
-            known = self.eye.recall(view.root, conversation, places[0], raw)
-            if known is not None:
-                return [known]
-        for _ in range(3):
-            try:
-                return [self.eye.look(view.root, conversation, p, record) for p in view.listing.places(conversation)]
-            except (FileNotFoundError, NotADirectoryError):
-                try:
-                    view.listing = scan.list_root(view.root.path)
-                except OSError:
-                    return []
-            except OSError as error:
-                return [self.knower.unreadable(view, conversation, p, error) for p in view.listing.places(conversation)]
-        return []
-
     def _decide(self, site: Site, snapshots: Sequence[Snapshot], conversations: set[int]) -> Plan:
         agreed = {}
         for view in site.views():
@@ -193,7 +153,7 @@ class Engine:
                     agreed[conversation, view.root] = known._replace(
                         stream=placed.get(Unit.STREAM, known.stream), metadata=placed.get(Unit.METADATA, known.metadata)
                     )
-        base = self.knower.base(site, snapshots, agreed)
+        base = self.provenance.add(self.knower.base(site, snapshots, agreed), site, snapshots, self.policy)
         plan = reconcile(base, snapshots, self.policy)
         odd = [
             Problem("held", c, v.root, v.listing.odd[c])
@@ -236,6 +196,7 @@ class Engine:
                 detail = "both sides changed; the newest won, the other is in the history"
                 problem = Problem("conflict", action.conversation, action.target.root, detail, lasting=True)
                 outcome.problems.append(problem)
+            self.ledger.note_durable(site.id, action)
             if isinstance(action, Update):
                 for copy in (action.source, action.target):
                     digest = action.source.unit(action.unit).digest
@@ -277,6 +238,7 @@ class Engine:
     def _take(outcome: Outcome, plan: Plan) -> None:
         outcome.deferred.extend(plan.deferred)
         outcome.problems.extend(plan.problems)
+        outcome.behind.extend(plan.behind)
         for deferred in plan.deferred:
             outcome.later(deferred.conversation, deferred.again_ns)
         for conversation, wait in plan.again:
@@ -288,7 +250,9 @@ class Engine:
         undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
         undecided += [c for c, _ in plan.again]
         blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
-        blocked |= {(p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind != "future"}
+        blocked |= {
+            (p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind not in ("future", "behind")
+        }
         views = {v.root: v for v in site.views()}
         for copy, dir_mtime in seen:
             where = (copy.conversation, copy.root)
@@ -299,10 +263,12 @@ class Engine:
             if views[copy.root].records.get(copy.conversation) != raw:
                 views[copy.root].records[copy.conversation] = raw
                 self.ledger.put_record(site.id, copy.root.path, copy.conversation, raw)
+                if copy.root.is_silo:
+                    self.ledger.put_lineage(site.id, copy.conversation, copy)
             for unit in (copy.stream, copy.metadata):
                 for file in unit.files:
                     self.closed.discard((copy.root.path, copy.conversation, file.name))
-                self._sightings.pop((copy.root.path, copy.conversation, unit.files[-1].name), None)
+                self._sightings.forget((copy.root.path, copy.conversation, unit.files[-1].name))
 
         for view in views.values():
             for conversation in outcome.looked & view.records.keys():
@@ -311,18 +277,6 @@ class Engine:
                     self.ledger.drop_record(site.id, view.root.path, conversation)
 
     # -- age and waiting --------------------------------------------------------
-
-    def _age(self, key: tuple[str, int, str], stamps: tuple[object, ...], latest_ctime: int) -> int:
-        """How long a unit is known to be unchanged, ns: by the clock, or by watching when the clock lies."""
-        by_clock = time.time_ns() - latest_ctime
-        if by_clock >= 10 * SECOND:
-            return by_clock
-        now = time.monotonic_ns()
-        seen, since = self._sightings.get(key, (None, now))
-        if seen != stamps:
-            since = now
-            self._sightings[key] = (stamps, now)
-        return max(by_clock, now - since)
 
     def settle_waiting(self, sites: dict[str, Site]) -> None:
         """Let replaced files go that nobody can write to any more, and empty staging directories with them."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from convsync_agent.contest import changed, fit, newest_first, report_unfit, set_aside
 from convsync_agent.model import QUIET_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
 from convsync_agent.plan import Draft, Import
+from convsync_agent.stale import by_hand
 
 
 def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], now: int, draft: Draft) -> None:
@@ -40,7 +41,10 @@ def wanted(base: Base, policy: Policy, copies: Sequence[Copy]) -> bool:
 
 
 def best_source(base: Base, copies: Sequence[Copy], unit: Unit, draft: Draft) -> Copy | None:
-    """The fit copy that contains all others, else the newest fit one; None while the newest may still change."""
+    """The fit copy that contains all others, else the newest that git did not write, else the newest.
+
+    None while the newest may still change.
+    """
     rest = [c for c in newest_first(copies, unit) if not set_aside(c, unit, draft)]
     while rest and not fit(rest[0], unit):
         if not report_unfit(rest.pop(0), unit, base, draft):
@@ -49,7 +53,7 @@ def best_source(base: Base, copies: Sequence[Copy], unit: Unit, draft: Draft) ->
     for copy in good:
         if all(base.covers(unit, copy.unit(unit), other.unit(unit)) for other in good):
             return copy
-    return good[0] if good else None
+    return next(iter([*by_hand(base, good, unit), *good]), None)
 
 
 def newest_extras(sources: Sequence[Copy], silo: Copy | None, now: int) -> tuple[tuple[Copy, Extra], ...]:

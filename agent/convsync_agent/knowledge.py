@@ -96,12 +96,12 @@ class Knower:
         check = _stream_in if unit is Unit.STREAM else _metadata_in
         if any(c.root.is_silo for c in copies):
             # Only the newest can win; an import may also prefer an older copy that contains all others.
-            return {
-                (unit, inner, outer)
-                for outer in list(raw)[:1]
-                for inner in list(raw)[1:]
-                if check(raw[outer], raw[inner])
-            }
+            newest, *older = raw
+            found = {(unit, inner, newest) for inner in older if check(raw[newest], raw[inner])}
+            durable = next(c.unit(unit).digest for c in copies if c.root.is_silo)
+            if durable in older and (unit, durable, newest) not in found and _longer(raw[durable], raw[newest]):
+                found |= {(unit, newest, durable)} if check(raw[durable], raw[newest]) else set()
+            return found
         return {
             (unit, inner, outer)
             for outer in variants
@@ -239,6 +239,10 @@ def _digested(snapshot: Snapshot, wanted: set[tuple[int, str]]) -> Snapshot:
         for c, group in snapshot.copies.items()
     }
     return replace(snapshot, copies=copies)
+
+
+def _longer(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
+    return sum(map(len, outer.values())) > sum(map(len, inner.values()))
 
 
 def _stream_in(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:

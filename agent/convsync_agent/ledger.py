@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convsync_agent.plan import Import, Keep, Rename, target_of, unit_of
+from convsync_agent.model import Copy, Digest, Root, Unit
+from convsync_agent.plan import Action, Import, Keep, Rename, Update, target_of, unit_of
+from convsync_agent.records import pack_digest
 from convsync_agent.results import Done
 from convsync_agent.state import Attention, State
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from convsync_agent.site import Site
 
 Key = tuple[str, str, int, str]
+Spot = tuple[int, Root, Unit]
 
 
 class Ledger:
@@ -23,6 +26,7 @@ class Ledger:
         self.entries: dict[Key, Attention] = {key_of(e): e for e in state.attention()}
         self._records: list[tuple[str, str, int, bytes]] = []
         self._dropped: list[tuple[str, str, int]] = []
+        self._lineage: list[tuple[str, int, str, bytes]] = []
         self.version = 0  # moves whenever `entries` does
 
     def put_record(self, workspace: str, root: str, conversation: int, raw: bytes) -> None:
@@ -30,6 +34,17 @@ class Ledger:
 
     def drop_record(self, workspace: str, root: str, conversation: int) -> None:
         self._dropped.append((workspace, root, conversation))
+
+    def put_lineage(self, workspace: str, conversation: int, copy: Copy) -> None:
+        """What a durable copy holds now: when git brings it back later, it is not an edit (design 3)."""
+        for unit in (Unit.STREAM, Unit.METADATA):
+            if copy.unit(unit).exists and None not in [f.digest for f in copy.unit(unit).files if f.stamp]:
+                self._lineage.append((workspace, conversation, str(unit), pack_digest(copy.unit(unit).digest)))
+
+    def note_durable(self, workspace: str, action: Action) -> None:
+        """A content that was durable for a moment belongs to the lineage, too."""
+        if isinstance(action, Update) and action.target.root.is_silo:
+            self.put_lineage(workspace, action.conversation, action.source)
 
     def put_pending(self, workspace: str, conversation: int, target: str, work: str) -> None:
         """Durable before the first rename it speaks of."""
@@ -51,12 +66,16 @@ class Ledger:
     def write(self, site: Site, outcome: Outcome, now_ms: int) -> None:
         """One transaction for a cycle; none at all when nothing changed (an idle agent writes nothing)."""
         new, gone = self._changes(site, outcome, now_ms)
+        stale, fresh = _behind_changes(site, outcome)
         rows = [_log_row(site.id, r, now_ms) for r in outcome.done]
-        if not (new or gone or rows or self._records or self._dropped):
+        if not (new or gone or rows or stale or fresh or self._records or self._dropped or self._lineage):
             return
         with self._state.transaction():
             self._state.drop_records(self._dropped)
             self._state.put_records(self._records)
+            self._state.put_lineage(self._lineage)
+            self._state.put_behind(site.id, [(*_spot(key), pack_digest(d)) for key, d in stale.items()])
+            self._state.drop_behind(site.id, [_spot(key) for key in fresh])
             for entry in new:
                 self._state.put_attention(entry)
             for key in gone:
@@ -66,6 +85,10 @@ class Ledger:
                 self._state.trim_log()
         self._records.clear()
         self._dropped.clear()
+        self._lineage.clear()
+        site.behind.update(stale)
+        for spot in fresh:
+            del site.behind[spot]
         for entry in new:
             self.entries[key_of(entry)] = entry
         for key in gone:
@@ -111,6 +134,24 @@ class Ledger:
             del self.entries[key]
         self.version += bool(keys)
         return len(keys)
+
+
+def _behind_changes(site: Site, outcome: Outcome) -> tuple[dict[Spot, Digest], list[Spot]]:
+    """What git brought back since, and what is no longer behind, of the conversations that were looked at."""
+    found = {(b.conversation, b.root, b.unit): b.digest for b in outcome.behind}
+    waiting = {d.conversation for d in outcome.deferred}
+    stale = {spot: digest for spot, digest in found.items() if site.behind.get(spot) != digest}
+    there = {t.root for t in site.watched()}
+    fresh = [
+        spot
+        for spot in site.behind
+        if spot[0] in outcome.looked and spot not in found and spot[0] not in waiting and spot[1] in there
+    ]
+    return stale, fresh
+
+
+def _spot(spot: Spot) -> tuple[int, str, str]:
+    return spot[0], spot[1].path, str(spot[2])
 
 
 def key_of(entry: Attention) -> Key:

@@ -76,6 +76,27 @@ class Grade(StrEnum):
     ODD = "odd"  # a symlink, FIFO, device or directory where a file should be
 
 
+class Verdict(StrEnum):
+    """Who made the files of a unit what they are."""
+
+    WROTE = "wrote"  # git
+    EDIT = "edit"  # somebody else, or nothing is known: an edit either way
+    WAIT = "wait"  # git is at work, or has just been
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What git says of a copy that may be older than it looks (design 3, *stale*).
+
+    `again_ns`: how long from now until the question is worth asking again (WAIT only).
+    `old_lock`: an `index.lock` that nobody seems to hold; the hint is to name it.
+    """
+
+    verdict: Verdict
+    again_ns: int = 0
+    old_lock: bool = False
+
+
 class Stamp(NamedTuple):
     """What `stat` says of one file. Two equal stamps mean: nobody wrote in between."""
 
@@ -223,6 +244,8 @@ class Base:
     (unit, inner digest, outer digest): the outer content has everything of the inner one.
     `split_since` maps a conversation to when it was first seen live in one root, archived in another;
     `kept` holds what the history has, `busy` the conversations whose JP lock is held by another process.
+    `lineage` holds digests the durable unit had before; `earlier` the copies whose metadata was last activated
+    before the durable one; `git` what git says, of suspect copies only; `behind` what was found stale before.
     """
 
     agreed: Mapping[tuple[int, Root], Agreed] = field(default_factory=dict)
@@ -230,6 +253,10 @@ class Base:
     split_since: Mapping[int, int] = field(default_factory=dict)
     kept: frozenset[tuple[int, Unit, Digest]] = frozenset()
     busy: frozenset[int] = frozenset()
+    lineage: frozenset[tuple[int, Unit, Digest]] = frozenset()
+    earlier: frozenset[tuple[int, Root]] = frozenset()
+    git: Mapping[tuple[int, Root, Unit], Evidence] = field(default_factory=dict)
+    behind: Mapping[tuple[int, Root, Unit], Digest] = field(default_factory=dict)
 
     def of(self, copy: Copy, unit: Unit) -> Digest | None:
         """The digest this copy had when last settled, or None at first sight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from convsync_agent.plan import Deferred, Plan, Problem
+from convsync_agent.plan import Behind, Deferred, Plan, Problem
 from convsync_agent.results import Done, Failed, Result
 
 
@@ -17,6 +17,7 @@ class Outcome:
     problems: list[Problem] = field(default_factory=list)
     again: dict[int, int] = field(default_factory=dict)
     looked: set[int] = field(default_factory=set)
+    behind: list[Behind] = field(default_factory=list)
 
     @property
     def done(self) -> list[Done]:
@@ -41,4 +42,5 @@ def replace_scope(plan: Plan, conversations: set[int]) -> Plan:
         tuple(d for d in plan.deferred if d.conversation in conversations),
         tuple(p for p in plan.problems if p.conversation is None or p.conversation in conversations),
         tuple(a for a in plan.again if a[0] in conversations),
+        tuple(b for b in plan.behind if b.conversation in conversations),
     )

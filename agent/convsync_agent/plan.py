@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from convsync_agent.model import (
     Copy,
+    Digest,
     Extra,
     FileCopy,
     Grade,
@@ -125,6 +126,15 @@ class Problem:
     lasting: bool = False
 
 
+class Behind(NamedTuple):
+    """A unit that git brought back to something older: known by its digest until its bytes change."""
+
+    conversation: int
+    root: Root
+    unit: Unit
+    digest: Digest
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The decided actions and everything that could not be decided, in a fixed order."""
@@ -133,6 +143,7 @@ class Plan:
     deferred: tuple[Deferred, ...] = ()
     problems: tuple[Problem, ...] = ()
     again: tuple[tuple[int, int], ...] = ()  # (conversation, ns): look once more then, nothing is wrong
+    behind: tuple[Behind, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -147,6 +158,7 @@ class Draft:
     deferred: list[Deferred] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     again: list[tuple[int, int]] = field(default_factory=list)
+    behind: list[Behind] = field(default_factory=list)
 
     def finish(self) -> Plan:
         soonest: dict[tuple[int, str, Root | None], Deferred] = {}
@@ -164,6 +176,7 @@ class Draft:
                 )
             ),
             tuple(sorted(self.again)),
+            tuple(sorted(self.behind, key=lambda b: (b.conversation, b.root.order, b.unit))),
         )
 
 

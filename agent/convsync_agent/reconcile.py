@@ -9,7 +9,7 @@ The rows of the design's table, in their order, and where each lives:
     silo copy vanished, on purpose or not; tombstones       absent here means "import"; the removal
                                                             rows go before `_import` (docs/design.md)
     newest copy held                                        `contest.hold_contest`
-    newest copy stale (git brought it back)                 goes into `contest` beside "held"
+    newest copy stale (git brought it back)                 `_set_stale_aside`, decided in `stale`
     all equal bytes                                         `_unit`: no loser differs
     silo has none, worktrees have it                        `imports.plan_import`
     worktree has none                                       nothing: no copy, no target
@@ -38,9 +38,11 @@ from convsync_agent.model import (
     Snapshot,
     Unit,
 )
-from convsync_agent.plan import AddExtras, Deferred, Draft, Import, Keep, Plan, Problem, Rename, Update
+from convsync_agent.plan import AddExtras, Behind, Deferred, Draft, Import, Keep, Plan, Problem, Rename, Update
+from convsync_agent.stale import Standing, returned, standing
 
 BOTH = (Unit.STREAM, Unit.METADATA)
+OLD_LOCK = ", or is still at it: its index.lock is older than 5 minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,10 @@ def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
         plan_import(scene.base, scene.policy, scene.silo, usable, scene.now, draft)
         return
     for unit in BOTH:
-        contest = hold_contest(usable, unit, scene.base, scene.now, draft)
+        able = _set_stale_aside(scene, usable, silo, unit, draft)
+        if able is None:
+            continue
+        contest = hold_contest(able, unit, scene.base, scene.now, draft)
         if contest.winner is not None:
             _unit(scene, unit, contest, draft)
     files = newest_extras([c for c in usable if c is not silo], silo, scene.now)
@@ -137,6 +142,24 @@ def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
         mine = tuple(e for c, e in files if c is source)
         if mine:
             draft.actions.append(AddExtras(silo.conversation, source, silo, mine))
+
+
+def _set_stale_aside(scene: _Scene, copies: Sequence[Copy], silo: Copy, unit: Unit, draft: Draft) -> list[Copy] | None:
+    """The copies that take part: neither source nor target is what git brought back. None: git is at work."""
+    able = []
+    for copy in copies:
+        found = standing(scene.base, scene.policy, copy, silo, unit)
+        said = scene.base.git.get((copy.conversation, copy.root, unit))
+        if found is Standing.WAIT:
+            draft.deferred.append(Deferred(copy.conversation, "unstable", copy.root, said.again_ns if said else 0))
+            return None
+        if found is Standing.STALE:
+            draft.behind.append(Behind(copy.conversation, copy.root, unit, copy.unit(unit).digest))
+            detail = "git wrote an older version here" + (OLD_LOCK if said and said.old_lock else "")
+            draft.problems.append(Problem("behind", copy.conversation, copy.root, detail))
+        else:
+            able.append(copy)
+    return able
 
 
 def _partial_projection(scene: _Scene, copy: Copy, draft: Draft) -> bool:
@@ -169,7 +192,7 @@ def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
             draft.deferred.append(Deferred(loser.conversation, "unstable", loser.root, max(1, QUIET_NS - state.age_ns)))
             continue
         keep = not scene.base.covers(unit, winner.unit(unit), state)
-        clash = keep and changed(loser, unit, scene.base)
+        clash = keep and (changed(loser, unit, scene.base) or returned(scene.base, winner, unit))
         draft.actions.append(
             Update(
                 loser.conversation,

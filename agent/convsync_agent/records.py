@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from convsync_agent.model import MANAGED, Agreed, Copy, Extra, FileCopy, Grade, Partition, Stamp
+from convsync_agent.model import MANAGED, Agreed, Copy, Digest, Extra, FileCopy, Grade, Partition, Stamp
 
 _NONE = b"\0" * 16
 _SIG = struct.Struct("<B8sQ" + "qqQq" * 3)
@@ -55,6 +55,16 @@ def racy(stamp: Stamp | None, taken_at: int) -> bool:
         return True  # before 1677 or after 2262: a record cannot hold it
     coarse = stamp.mtime_ns % 1_000_000_000 == 0 and stamp.ctime_ns % 1_000_000_000 == 0
     return taken_at - stamp.ctime_ns < (COARSE_GRANULE_NS if coarse else FINE_GRANULE_NS)
+
+
+def pack_digest(digest: Digest) -> bytes:
+    """The digest of a unit as `state.db` holds it."""
+    return b"".join(d or _NONE for d in digest)
+
+
+def unpack_digest(raw: bytes) -> Digest:
+    parts = [raw[i : i + len(_NONE)] for i in range(0, len(raw), len(_NONE))]
+    return tuple(None if part == _NONE else part for part in parts)
 
 
 def _fitting(ns: int) -> int:

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from convsync_agent import layout
 from convsync_agent.fs import CONVERSATIONS
-from convsync_agent.model import Kind, Presence, Readable, Root
+from convsync_agent.model import Digest, Kind, Presence, Readable, Root, Unit
+from convsync_agent.records import unpack_digest
 from convsync_agent.scan import Listing, View
 from convsync_agent.state import State, Workspace, Worktree
 
@@ -47,6 +48,7 @@ class Site:
     silo_state: Readable = Readable.YES
     silo_identity: tuple[int, int] | None = None
     split_since: dict[int, int] = field(default_factory=dict)
+    behind: dict[tuple[int, Root, Unit], Digest] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -81,6 +83,8 @@ def load_sites(state: State, now_ms: int) -> dict[str, Site]:
             view = View(Root(Kind.WORKTREE, store), Listing(), state.records(row.workspace, store))
             site.trees[store] = Tree(row, view, since_ms=row.registered_ms)
     for site in sites.values():
+        for conversation, root, unit, digest in state.behind(site.id):
+            site.behind[conversation, Root(Kind.WORKTREE, root), Unit(unit)] = unpack_digest(digest)
         resolve(site, now_ms)
     return sites
 

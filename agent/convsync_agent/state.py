@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
 
-VERSION = 1
+VERSION = 2
 NAME = "state.db"
 LOG_ROWS = 10_000
 MIGRATIONS = (
@@ -40,6 +40,14 @@ MIGRATIONS = (
         at_ms INTEGER NOT NULL, action TEXT NOT NULL, workspace TEXT NOT NULL, conversation INTEGER NOT NULL,
         unit TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL, bytes INTEGER NOT NULL) STRICT;
     CREATE INDEX log_by_time ON log (at_ms);
+    """,
+    """
+    CREATE TABLE lineage (
+        workspace TEXT NOT NULL, conversation INTEGER NOT NULL, unit TEXT NOT NULL, digest BLOB NOT NULL,
+        PRIMARY KEY (workspace, conversation, unit, digest)) STRICT, WITHOUT ROWID;
+    CREATE TABLE behind (
+        workspace TEXT NOT NULL, root TEXT NOT NULL, conversation INTEGER NOT NULL, unit TEXT NOT NULL,
+        digest BLOB NOT NULL, PRIMARY KEY (workspace, root, conversation, unit)) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -122,7 +130,8 @@ class State:
         self._db.execute("DELETE FROM worktree WHERE path = ?", (path,))
         self._db.execute("DELETE FROM seen WHERE root = ?", (store,))
         self._db.execute("DELETE FROM attention WHERE root = ?", (store,))
-        for table in ("seen", "attention", "pending"):
+        self._db.execute("DELETE FROM behind WHERE root = ?", (store,))
+        for table in ("seen", "attention", "pending", "lineage", "behind"):
             self._db.execute(
                 f"DELETE FROM {table} WHERE workspace NOT IN (SELECT workspace FROM worktree)"  # noqa: S608
             )
@@ -146,12 +155,36 @@ class State:
 
     def rename_root(self, old: str, new: str) -> None:
         """The same directory under another path: a silo that was built under a temporary name."""
-        for column, table in (("root", "seen"), ("root", "attention"), ("target", "pending")):
+        for column, table in (("root", "seen"), ("root", "attention"), ("root", "behind"), ("target", "pending")):
             self._db.execute(f"UPDATE OR REPLACE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608
 
     def forget_root(self, root: str) -> None:
         self._db.execute("DELETE FROM seen WHERE root = ?", (root,))
         self._db.execute("DELETE FROM attention WHERE root = ?", (root,))
+
+    # -- what the durable copies were, and which copies git wrote -----------------
+
+    def put_lineage(self, rows: Iterable[tuple[str, int, str, bytes]]) -> None:
+        """Rows are (workspace, conversation, unit, packed digest) of a durable copy."""
+        self._db.executemany("INSERT OR IGNORE INTO lineage VALUES (?, ?, ?, ?)", rows)
+
+    def lineage(self, workspace: str, conversation: int) -> set[tuple[str, bytes]]:
+        """Every (unit, packed digest) that the durable copy of one conversation ever had."""
+        sql = "SELECT unit, digest FROM lineage WHERE workspace = ? AND conversation = ?"
+        return {(unit, digest) for unit, digest in self._rows(sql, workspace, conversation)}
+
+    def behind(self, workspace: str) -> list[tuple[int, str, str, bytes]]:
+        """(conversation, root, unit, packed digest) of every unit that git brought back."""
+        return self._rows("SELECT conversation, root, unit, digest FROM behind WHERE workspace = ?", workspace)
+
+    def put_behind(self, workspace: str, rows: Iterable[tuple[int, str, str, bytes]]) -> None:
+        values = [(workspace, root, conversation, unit, digest) for conversation, root, unit, digest in rows]
+        self._db.executemany("INSERT OR REPLACE INTO behind VALUES (?, ?, ?, ?, ?)", values)
+
+    def drop_behind(self, workspace: str, rows: Iterable[tuple[int, str, str]]) -> None:
+        values = [(workspace, root, conversation, unit) for conversation, root, unit in rows]
+        sql = "DELETE FROM behind WHERE workspace = ? AND root = ? AND conversation = ? AND unit = ?"
+        self._db.executemany(sql, values)
 
     # -- attention ------------------------------------------------------------
 

@@ -1,0 +1,122 @@
+"""Where a suspect copy comes from: the lineage of the durable one, its last activation, and git's own records.
+
+Asked only for what would win and lacks something durable, so an append asks nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from convsync_agent import fs
+from convsync_agent.content import last_activated
+from convsync_agent.githead import GitEye, find_git
+from convsync_agent.model import (
+    METADATA,
+    Base,
+    Copy,
+    Digest,
+    Evidence,
+    Grade,
+    Guard,
+    Policy,
+    Root,
+    Snapshot,
+    Unit,
+    Verdict,
+)
+from convsync_agent.observe import Contents
+from convsync_agent.records import unpack_digest
+from convsync_agent.site import Site
+from convsync_agent.stale import newer_without, suspect
+from convsync_agent.state import State
+
+BOTH = (Unit.STREAM, Unit.METADATA)
+
+
+@dataclass(slots=True)
+class Provenance:
+    """Reads the state, roots and git directories; writes nothing."""
+
+    state: State
+    contents: Contents
+    # With objects: a checkout within two seconds of a commit, and an edit that is added and not yet committed,
+    # are told apart by the age of the object, where index and log alone would take the one for the other.
+    git: GitEye = field(default_factory=lambda: GitEye(objects=True))
+
+    def add(self, base: Base, site: Site, snapshots: Sequence[Snapshot], policy: Policy) -> Base:
+        """The base with everything that tells an edit from what git brought back."""
+        base = replace(base, behind=site.behind)
+        if policy.guard is Guard.MTIME:
+            return base
+        found: dict[tuple[int, Root, Unit], Evidence] = {}
+        lineage: set[tuple[int, Unit, Digest]] = set()
+        earlier: set[tuple[int, Root]] = set()
+        groups: dict[int, list[Copy]] = {}
+        for snapshot in snapshots:
+            for conversation, there in snapshot.copies.items():
+                groups.setdefault(conversation, []).extend(there)
+        for conversation, copies in groups.items():
+            silo = next((c for c in copies if c.root.is_silo), None)
+            if silo is None:
+                found |= self._of_imports(copies)
+                continue
+            newer = [(c, u) for u in BOTH for c in copies if newer_without(base, c, silo, u)]
+            if not newer:
+                continue
+            lineage |= {(conversation, *row) for row in self._lineage(site.id, conversation)}
+            earlier |= {(conversation, c.root) for c, _ in newer if self._earlier(c, silo)}
+            known = replace(base, lineage=frozenset(lineage), earlier=frozenset(earlier))
+            for copy, unit in newer:
+                if suspect(known, copy, silo, unit):
+                    found[conversation, copy.root, unit] = self._ask(copy, unit, [silo])
+        if not found:
+            self.git.forget()
+        return replace(base, lineage=frozenset(lineage), earlier=frozenset(earlier), git=found)
+
+    def _of_imports(self, copies: Sequence[Copy]) -> Mapping[tuple[int, Root, Unit], Evidence]:
+        """Only where worktrees disagree does it matter which of them git wrote."""
+        return {
+            (c.conversation, c.root, unit): self._ask(c, unit, copies)
+            for unit in BOTH
+            if len({c.unit(unit).digest for c in copies}) > 1
+            for c in copies
+            if c.unit(unit).exists
+        }
+
+    def _lineage(self, workspace: str, conversation: int) -> Iterable[tuple[Unit, Digest]]:
+        return ((Unit(unit), unpack_digest(raw)) for unit, raw in self.state.lineage(workspace, conversation))
+
+    def _earlier(self, copy: Copy, silo: Copy) -> bool:
+        mine, theirs = self._activated(copy), self._activated(silo)
+        return mine is not None and theirs is not None and mine < theirs
+
+    def _activated(self, copy: Copy) -> int | None:
+        file = copy.metadata.file(METADATA)
+        if copy.metadata.grade is not Grade.VALID or file.stamp is None:
+            return None
+        raw = self.contents.get(file.digest)
+        try:
+            if raw is None:
+                with fs.opened_copy(copy) as fd:
+                    raw, _ = fs.read_file(METADATA, fd)
+            return last_activated(raw)
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return None
+
+    def _ask(self, copy: Copy, unit: Unit, others: Sequence[Copy]) -> Evidence:
+        """About the files that are not the same in all of the others: only they make the difference."""
+        git = find_git(os.path.dirname(copy.root.path))
+        if git is None:
+            return Evidence(Verdict.EDIT)
+        units = [c.unit(unit) for c in others]
+        part = f"{fs.CONVERSATIONS}/{fs.ARCHIVE}" if copy.partition.value == "archived" else fs.CONVERSATIONS
+        top = git.relative(os.path.join(copy.root.path, part, copy.name))
+        files = [
+            (f"{top}/{f.name}", f.stamp.mtime_ns, f.stamp.size, f.stamp.inode)
+            for f in copy.unit(unit).files
+            if f.stamp and any(f.digest != u.file(f.name).digest for u in units)
+        ]
+        return self.git.evidence(git, files, time.time_ns())
