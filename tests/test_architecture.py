@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
+    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
@@ -23,8 +23,8 @@ CORE = frozenset({
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "agenda", "apply", "chosen", "comparing", "engine", "health", "index", "knowledge", "ledger", "lookout",
-    "looking", "loop", "outcome", "provenance", "publish", "recover", "registry", "restoring", "retention", "settling",
-    "silos", "site", "snapshots", "targets", "undoing", "verifying",
+    "looking", "loop", "outcome", "provenance", "publish", "recording", "recover", "registry", "removals", "restoring", "retention", "settling",
+    "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

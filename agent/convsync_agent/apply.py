@@ -22,7 +22,20 @@ from convsync_agent.imported import Importer
 from convsync_agent.locks import HeldLock, conversation_lock
 from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.observe import Contents
-from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Problem, Rename, Update, target_of
+from convsync_agent.plan import (
+    Action,
+    AddExtras,
+    Bury,
+    Import,
+    Keep,
+    Lift,
+    Plan,
+    Problem,
+    PutBack,
+    Rename,
+    Update,
+    target_of,
+)
 from convsync_agent.results import Done, Failed, Journal, Keeper, Result, because_of, failed_with
 from convsync_agent.targets import Target, by_target, chunks, gather, pending_work
 
@@ -40,6 +53,7 @@ class Applier:
     contents: Contents
     trust: Callable[[Copy, FileCopy, Stamp], None]
     burst: Callable[[], AbstractContextManager[None]]
+    rites: Callable[[PutBack | Bury | Lift], list[Result]]
     waiting: list[staging.Retired] = field(default_factory=list)
     staged_in: set[Root] = field(default_factory=set)
 
@@ -49,6 +63,8 @@ class Applier:
         for action in plan.actions:
             if isinstance(action, Keep):
                 yield from attempt([action], self._keep, action)
+            elif isinstance(action, PutBack | Bury | Lift):
+                yield from attempt([action], self.rites, action)
         importer = Importer(self.silo, self.stores, self._read, BARRIER_FROM)
         for chunk in chunks([a for a in plan.actions if isinstance(a, Import)]):
             self.staged_in.add(self.silo)

@@ -127,6 +127,16 @@ def last_activated(raw: bytes) -> int | None:
     return parse_timestamp(text) if isinstance(text, str) else None
 
 
+def title_of(raw: bytes) -> str | None:
+    """The title in a metadata.json; None where there is none."""
+    try:
+        said = parse(raw)
+    except NotJson:
+        return None
+    title = said.get("title") if isinstance(said, dict) else None
+    return title if isinstance(title, str) else None
+
+
 def _fault(event: Any) -> str:
     if not isinstance(event, dict):
         return "not an object"

@@ -7,21 +7,26 @@ stamps before every change make that safe; the one that comes second finds nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from convsync_agent import scan
 from convsync_agent.apply import Applier
 from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.graves import Graves
 from convsync_agent.history import History
+from convsync_agent.holdings import Holdings
 from convsync_agent.knowledge import Knower
 from convsync_agent.ledger import Ledger
+from convsync_agent.losses import Losses
 from convsync_agent.model import (
     SECOND,
     UNSAVED_NS,
+    Absence,
     Agreed,
-    Copy,
     Digest,
+    Fate,
     Guard,
     ImportPolicy,
     Partition,
@@ -32,10 +37,12 @@ from convsync_agent.model import (
 )
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
-from convsync_agent.plan import Deferred, Import, Keep, Plan, Problem, Update
+from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Plan, Problem, PutBack, Update
 from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
-from convsync_agent.records import pack, unpack
+from convsync_agent.recording import forget, record
+from convsync_agent.records import unpack
+from convsync_agent.removals import Removals
 from convsync_agent.results import Done, Failed, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
@@ -43,6 +50,7 @@ from convsync_agent.site import Site, load_sites, resolve
 from convsync_agent.snapshots import Sightings, take
 from convsync_agent.staging import Retired, remove_if_empty, settle
 from convsync_agent.state import State
+from convsync_agent.vault import Vault
 
 LOCK_RETRY_NS = 250_000_000
 UNSTABLE_RETRY_NS = 20_000_000
@@ -61,8 +69,8 @@ class Engine:
         self.closed: set[tuple[str, int, str]] = set()
         # What was brought in step since the last settling: a writer who goes on meanwhile makes no conflict of it.
         self.placed: dict[tuple[Root, int], dict[Unit, Digest]] = {}
-        self._sightings = Sightings()
-        self.eye = Eye(time.time_ns, self._sightings.age, lambda *key: key in self.closed, self.contents)
+        self.sightings = Sightings()
+        self.eye = Eye(time.time_ns, self.sightings.age, lambda *key: key in self.closed, self.contents)
         self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
         self.ledger = Ledger(state)
         self.sites = load_sites(state, _now_ms())
@@ -70,14 +78,27 @@ class Engine:
         self.staged_in: set[Root] = set()
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
+        self.vault = Vault(data_dir, settings.trash_keep_days)
+        self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
+        self.holdings = Holdings(state)
+        self.losses = Losses(self.ledger, self.knower)
+
+    def renewed(self) -> Engine:
+        """The same after the registry changed: sites taken anew, what is known of the disk and of writers kept."""
+        fresh = Engine(self.state, self.history.data_dir, self.settings)
+        fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
+        fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
+        return fresh
 
     # -- what to look at --------------------------------------------------------
 
     def rescan(self, site: Site, views: Iterable[View] | None = None) -> set[int]:
         """List the roots and stat everything in them. Returns the conversations that are not as recorded."""
         resolve(site, _now_ms())
+        self.losses.tell(site, self.holdings.note(site))
         dirty: set[int] = set()
         for view in views or site.views():
+            began = time.time_ns()
             try:
                 listing = scan.list_root(view.root.path)
                 dirty.update(scan.sweep(view, listing))
@@ -85,6 +106,7 @@ class Engine:
                 dirty.update(view.listing.conversations())  # `look` finds out what is wrong and says so
                 continue
             view.listing = listing
+            scan.note_missing(view, began, time.time_ns())
         dirty.update(self.ledger.open_conversations(site.id))
         dirty.update(c for v in site.views() for c in v.listing.odd)
         return dirty
@@ -108,20 +130,23 @@ class Engine:
         todo = set(outcome.looked)
         try:
             for number in range(PASSES):
+                absent = self.removals.survey(site, todo)
+                todo |= absent.keys()
+                outcome.looked |= todo
                 snapshots, seen = take(site, self.eye, self.knower, todo)
-                plan = self._decide(site, snapshots, outcome.looked if number == 0 else todo)
+                plan = self._decide(site, snapshots, outcome.looked if number == 0 else todo, absent)
                 if dry:
                     outcome.results.extend(Done(a) for a in plan.actions)
                     self._take(outcome, plan)
                     return outcome
                 if plan.empty or number == PASSES - 1:
                     self._take(outcome, plan)
-                    self._settle(site, seen, plan, outcome)
+                    record(self, site, seen, plan, outcome)
                     break
                 acting = {a.conversation for a in plan.actions}
                 calm = replace_scope(plan, todo - acting)
                 self._take(outcome, calm)
-                self._settle(site, [s for s in seen if s[0].conversation not in acting], calm, outcome)
+                record(self, site, [s for s in seen if s[0].conversation not in acting], calm, outcome)
                 self._apply(site, plan, outcome)
                 todo = acting - self._not_now(outcome)
                 self._take(outcome, replace_scope(plan, acting - todo))
@@ -142,7 +167,13 @@ class Engine:
     def _not_now(self, outcome: Outcome) -> set[int]:
         return {r.action.conversation for r in outcome.results if not isinstance(r, Done)}
 
-    def _decide(self, site: Site, snapshots: Sequence[Snapshot], conversations: set[int]) -> Plan:
+    def _decide(
+        self,
+        site: Site,
+        snapshots: Sequence[Snapshot],
+        conversations: set[int],
+        absent: Mapping[int, Absence] = MappingProxyType({}),
+    ) -> Plan:
         agreed = {}
         for view in site.views():
             for conversation in conversations:
@@ -154,6 +185,7 @@ class Engine:
                         stream=placed.get(Unit.STREAM, known.stream), metadata=placed.get(Unit.METADATA, known.metadata)
                     )
         base = self.provenance.add(self.knower.base(site, snapshots, agreed), site, snapshots, self.policy)
+        base = replace(base, absent={c: self._with_lift(site, c, a, snapshots) for c, a in absent.items()})
         plan = reconcile(base, snapshots, self.policy)
         odd = [
             Problem("held", c, v.root, v.listing.odd[c])
@@ -162,6 +194,19 @@ class Engine:
         ]
         kept = [a for a in plan.actions if not (isinstance(a, Keep) and self.knower.is_kept(site.id, a))]
         return replace(plan, actions=tuple(kept), problems=(*plan.problems, *odd))
+
+    def _with_lift(self, site: Site, conversation: int, absence: Absence, snapshots: Sequence[Snapshot]) -> Absence:
+        if absence.fate is not Fate.BURIED:
+            return absence
+        copies = [c for s in snapshots for c in s.copies.get(conversation, ())]
+        lifted = bool(copies) and self.removals.lifted(site.id, conversation, copies, self.provenance.wrote)
+        return absence._replace(lifted=lifted)
+
+    def _rites(self, site: Site, action: PutBack | Bury | Lift) -> list[Result]:
+        if isinstance(action, PutBack):
+            self.staged_in.add(site.silo.root)
+            return self.removals.put_back(site, action)
+        return self.removals.bury(site, action) if isinstance(action, Bury) else self.removals.lift(site, action)
 
     def _apply(self, site: Site, plan: Plan, outcome: Outcome) -> None:
         applier = Applier(
@@ -175,6 +220,7 @@ class Engine:
             self.contents,
             self.eye.trust,
             self.history.batch,
+            lambda action: self._rites(site, action),
         )
         for result in applier.apply(plan):
             outcome.results.append(result)
@@ -203,6 +249,13 @@ class Engine:
                     self.placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
             if isinstance(action, Import):
                 self._relist(site.silo, action)
+            if isinstance(action, PutBack):
+                site.silo.listing = scan.list_root(site.silo.root.path)
+            if isinstance(action, PutBack | Import) and action.why:
+                detail = f"the durable copy was gone ({action.why}) and is put back"
+                outcome.problems.append(Problem("lost", action.conversation, site.silo.root, detail, lasting=True))
+            if isinstance(action, Bury):
+                forget(self, site, site.silo, action.conversation)
             return
         if isinstance(result, Failed):
             outcome.problems.append(result.problem)
@@ -244,39 +297,7 @@ class Engine:
         for conversation, wait in plan.again:
             outcome.later(conversation, wait)
 
-    def _settle(self, site: Site, seen: Sequence[tuple[Copy, int]], plan: Plan, outcome: Outcome) -> None:
-        """Record what is in step: from here on equal stamps vouch for it, and its digests are the base."""
-        now = time.time_ns()
-        undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
-        undecided += [c for c, _ in plan.again]
-        blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
-        blocked |= {
-            (p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind not in ("future", "behind")
-        }
-        views = {v.root: v for v in site.views()}
-        for copy, dir_mtime in seen:
-            where = (copy.conversation, copy.root)
-            if where in blocked or (copy.conversation, None) in blocked:
-                continue
-            self.placed.pop((copy.root, copy.conversation), None)
-            raw = pack(copy, dir_mtime, now)
-            if views[copy.root].records.get(copy.conversation) != raw:
-                views[copy.root].records[copy.conversation] = raw
-                self.ledger.put_record(site.id, copy.root.path, copy.conversation, raw)
-                if copy.root.is_silo:
-                    self.ledger.put_lineage(site.id, copy.conversation, copy)
-            for unit in (copy.stream, copy.metadata):
-                for file in unit.files:
-                    self.closed.discard((copy.root.path, copy.conversation, file.name))
-                self._sightings.forget((copy.root.path, copy.conversation, unit.files[-1].name))
-
-        for view in views.values():
-            for conversation in outcome.looked & view.records.keys():
-                if not view.listing.places(conversation):
-                    del view.records[conversation]
-                    self.ledger.drop_record(site.id, view.root.path, conversation)
-
-    # -- age and waiting --------------------------------------------------------
+    # -- waiting ----------------------------------------------------------------
 
     def settle_waiting(self, sites: dict[str, Site]) -> None:
         """Let replaced files go that nobody can write to any more, and empty staging directories with them."""

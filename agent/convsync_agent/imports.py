@@ -10,7 +10,9 @@ from convsync_agent.plan import Draft, Import
 from convsync_agent.stale import by_hand
 
 
-def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], now: int, draft: Draft) -> None:
+def plan_import(
+    base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], now: int, draft: Draft, *, why: str = ""
+) -> None:
     """Import one conversation, each unit from its own winner; the name comes with the metadata."""
     if not copies or not wanted(base, policy, copies):
         return
@@ -27,6 +29,7 @@ def plan_import(base: Base, policy: Policy, silo: Root, copies: Sequence[Copy], 
             stream=stream,
             metadata=metadata,
             extras=newest_extras(copies, None, now),
+            why=why,
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convsync_agent.model import Copy, Digest, Root, Unit
-from convsync_agent.plan import Action, Import, Keep, Rename, Update, target_of, unit_of
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Update, target_of, unit_of
 from convsync_agent.records import pack_digest
 from convsync_agent.results import Done
 from convsync_agent.state import Attention, State
@@ -161,9 +161,9 @@ def key_of(entry: Attention) -> Key:
 def _log_row(workspace: str, done: Done, now_ms: int) -> tuple[int, str, str, int, str, str, str, int]:
     action = done.action
     source = action.stream.root if isinstance(action, Import) else None
-    if not isinstance(action, Import | Rename):
+    if isinstance(action, Keep | Update | AddExtras):
         source = action.source.root
-    size = 0 if isinstance(action, Keep | Rename) else action.size
+    size = action.size if isinstance(action, Import | Update | AddExtras) else 0
     name = type(action).__name__.lower()
     return (
         now_ms,

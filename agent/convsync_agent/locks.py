@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from convsync_agent.names import lock_name, parse_id
 SESSION = "convsync"
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _PROC_LOCKS = "/proc/locks"
+
+
+_released: dict[str, float] = {}  # lock files this process let go, and when
 
 
 class BusyError(Exception):
@@ -127,8 +131,20 @@ def _release(held: list[tuple[str, int]]) -> None:
     for index, (path, fd) in enumerate(held):
         with contextlib.suppress(OSError):  # an fd that stays open keeps the lock for as long as we live
             if index == 0 and _same_inode(path, fd):
+                _note_release(path)
                 os.unlink(path)
         os.close(fd)
+
+
+def _note_release(path: str) -> None:
+    if len(_released) > 4096:  # of a burst; what is older than a second is of no use
+        _released.clear()
+    _released[path] = time.monotonic()
+
+
+def released_by_us(path: str) -> bool:
+    """The lock file that just went was ours: within the last second this process removed one of that name."""
+    return time.monotonic() - _released.get(path, float("-inf")) < 1
 
 
 def holder_of(path: str) -> Holder | None:

@@ -78,6 +78,8 @@ class Agent:
         self._work(everything=True)
         for name in os.listdir(self._signals()):  # asked before anybody was listening
             self._on_signal(name)
+        for site in self.engine.sites.values():
+            self.engine.vault.note_all(site)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._publish(force=True)
 
@@ -112,7 +114,9 @@ class Agent:
     # -- one turn ---------------------------------------------------------------
 
     def _turn(self) -> None:
-        timeout = max(0.0, min(self.agenda.wait(), self.lookout.health.wait(), self._publish_wait()))
+        timeout = max(
+            0.0, min(self.agenda.wait(), self.lookout.health.wait(), self._publish_wait(), self.engine.vault.wait())
+        )
         try:
             first = self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait()
             self._sort(first)
@@ -141,7 +145,10 @@ class Agent:
             self._on_root(hint)
         elif hint.change is Change.LOCKS:
             conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
+            ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
             for site in self._sites_of(hint.root):
+                if not ours and conversation is not None:
+                    self.engine.removals.locked[site.id, conversation] = time.time_ns()
                 if conversation in self.agenda.waiting(site.id):
                     self.agenda.add(site.id, conversation or 0, 0.0)
         else:
@@ -242,6 +249,9 @@ class Agent:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites)
         self.retention.run(self.engine)
+        if self.agenda.idle():
+            self.engine.vault.step(self.engine.sites, self.engine.eye)
+            self.engine.contents.clear()
         due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)
@@ -282,9 +292,7 @@ class Agent:
         self.agenda.reload = False
         self.agenda.touched = True
         old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
-        fresh = Engine(self.engine.state, self.data_dir, self.settings)
-        fresh.waiting, fresh.staged_in, fresh.closed = self.engine.waiting, self.engine.staged_in, self.engine.closed
-        fresh.placed = self.engine.placed
+        fresh = self.engine.renewed()
         for key, site in fresh.sites.items():
             for store, tree in site.trees.items():
                 before = self.engine.sites[key].trees.get(store) if key in self.engine.sites else None

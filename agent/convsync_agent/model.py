@@ -97,6 +97,29 @@ class Evidence:
     old_lock: bool = False
 
 
+class Fate(StrEnum):
+    """What it means that the silo has no copy of a conversation any more."""
+
+    REMOVED = "removed"  # on purpose: a tombstone, and the left-over projections are `removed`
+    LOST = "lost"  # put back the kept copy, without one the newest copy that is not behind
+    BRAKED = "braked"  # no tombstone; resolve the silo anew, and if it is there put back as LOST
+    WAIT = "wait"  # not certain: neither import, nor put back, nor bury
+    BURIED = "buried"  # a tombstone stands
+
+
+class Absence(NamedTuple):
+    """Why the silo has none of a conversation that it had. `kept`: there is a kept copy to put back.
+
+    `lifted`: what is left over has bytes that the lineage never had and that git did not write.
+    """
+
+    fate: Fate
+    why: str = ""
+    again_ns: int = 0
+    kept: bool = False
+    lifted: bool = False
+
+
 class Stamp(NamedTuple):
     """What `stat` says of one file. Two equal stamps mean: nobody wrote in between."""
 
@@ -245,7 +268,8 @@ class Base:
     `split_since` maps a conversation to when it was first seen live in one root, archived in another;
     `kept` holds what the history has, `busy` the conversations whose JP lock is held by another process.
     `lineage` holds digests the durable unit had before; `earlier` the copies whose metadata was last activated
-    before the durable one; `git` what git says, of suspect copies only; `behind` what was found stale before.
+    before the durable one; `git` what git says, of suspect copies only; `behind` what was found stale before;
+    `absent` the conversations that the silo does not have any more, or that a tombstone stands for.
     """
 
     agreed: Mapping[tuple[int, Root], Agreed] = field(default_factory=dict)
@@ -257,6 +281,7 @@ class Base:
     earlier: frozenset[tuple[int, Root]] = frozenset()
     git: Mapping[tuple[int, Root, Unit], Evidence] = field(default_factory=dict)
     behind: Mapping[tuple[int, Root, Unit], Digest] = field(default_factory=dict)
+    absent: Mapping[int, Absence] = field(default_factory=dict)
 
     def of(self, copy: Copy, unit: Unit) -> Digest | None:
         """The digest this copy had when last settled, or None at first sight."""

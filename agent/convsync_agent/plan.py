@@ -44,6 +44,7 @@ class Import:
     stream: Copy
     metadata: Copy
     extras: tuple[tuple[Copy, Extra], ...] = ()
+    why: str = ""  # lost: the durable copy went, and nobody removed it
 
     @property
     def size(self) -> int:
@@ -96,9 +97,36 @@ class Rename:
     name: str
 
 
-Action = Keep | Import | Update | AddExtras | Rename
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A durable copy that was lost comes back from the kept copy; a tombstone that stands is lifted."""
 
-_STEP = {Keep: 0, Import: 1, Update: 2, AddExtras: 4, Rename: 5}
+    conversation: int
+    target: Root
+    name: str | None  # of a projection, or None: as JP names it after its title
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """The durable copy was removed on purpose: a tombstone with every content it ever had."""
+
+    conversation: int
+    target: Root
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What is left over was edited since: the tombstone goes, and the next plan imports it."""
+
+    conversation: int
+    target: Root
+
+
+Action = Keep | Import | Update | AddExtras | Rename | PutBack | Bury | Lift
+
+_STEP = {Keep: 0, Lift: 1, Bury: 1, PutBack: 1, Import: 1, Update: 2, AddExtras: 4, Rename: 5}
 _UNIT = {Unit.ALL: 0, Unit.STREAM: 1, Unit.METADATA: 2, Unit.EXTRAS: 3}
 
 
@@ -181,7 +209,7 @@ class Draft:
 
 
 def unit_of(action: Action) -> Unit:
-    if isinstance(action, Import):
+    if isinstance(action, Import | PutBack | Bury | Lift):
         return Unit.ALL
     if isinstance(action, AddExtras):
         return Unit.EXTRAS
@@ -190,7 +218,7 @@ def unit_of(action: Action) -> Unit:
 
 def target_of(action: Action) -> Root:
     """The root an action writes to; for `Keep`, the root it saves from."""
-    if isinstance(action, Import):
+    if isinstance(action, Import | PutBack | Bury | Lift):
         return action.target
     return action.source.root if isinstance(action, Keep) else action.target.root
 
@@ -203,10 +231,13 @@ def order(action: Action) -> tuple[int, int, int, tuple[int, str]]:
 def as_json(action: Action, path_of: Any) -> dict[str, Any]:
     """One action in the shape of `sync --json` (cli.md). `path_of(root, partition, name)` gives a path."""
     names = {Import: "import", Update: "update", AddExtras: "update", Rename: "rename", Keep: "keep"}
+    names |= {PutBack: "import", Bury: "bury", Lift: "lift"}
     source, target, size = "", "", 0
     if isinstance(action, Import):
         source = path_of(action.stream.root, action.partition, action.stream.name)
         target, size = path_of(action.target, action.partition, action.name), action.size
+    elif isinstance(action, PutBack | Bury | Lift):
+        target = action.target.path
     elif isinstance(action, Rename):
         source = path_of(action.target.root, action.target.partition, action.target.name)
         target = path_of(action.target.root, action.target.partition, action.name)
@@ -234,7 +265,7 @@ def after(snapshots: Iterable[Snapshot], plan: Plan) -> tuple[Snapshot, ...]:
     for action in plan.actions:
         if isinstance(action, Import):
             done[action.target][action.conversation] = (_imported(action),)
-        elif not isinstance(action, Keep):
+        elif not isinstance(action, Keep | PutBack | Bury | Lift):
             old = _find(done[action.target.root], action.target)
             _put(done[action.target.root], old, _changed(old, action))
     return tuple(replace(s, copies=done[s.root]) for s in snapshots)

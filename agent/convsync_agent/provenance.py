@@ -106,17 +106,21 @@ class Provenance:
         except (OSError, fs.ChangedError, fs.OddFileError):
             return None
 
-    def _ask(self, copy: Copy, unit: Unit, others: Sequence[Copy]) -> Evidence:
-        """About the files that are not the same in all of the others: only they make the difference."""
+    def wrote(self, copy: Copy, unit: Unit) -> bool:
+        """Git wrote every file of this unit."""
+        return self._ask(copy, unit, None).verdict is Verdict.WROTE
+
+    def _ask(self, copy: Copy, unit: Unit, others: Sequence[Copy] | None) -> Evidence:
+        """About the files that are not the same in all of the others, if there are some: they make the difference."""
         git = find_git(os.path.dirname(copy.root.path))
         if git is None:
             return Evidence(Verdict.EDIT)
-        units = [c.unit(unit) for c in others]
+        units = [c.unit(unit) for c in others or ()]
         part = f"{fs.CONVERSATIONS}/{fs.ARCHIVE}" if copy.partition.value == "archived" else fs.CONVERSATIONS
         top = git.relative(os.path.join(copy.root.path, part, copy.name))
         files = [
             (f"{top}/{f.name}", f.stamp.mtime_ns, f.stamp.size, f.stamp.inode)
             for f in copy.unit(unit).files
-            if f.stamp and any(f.digest != u.file(f.name).digest for u in units)
+            if f.stamp and (others is None or any(f.digest != u.file(f.name).digest for u in units))
         ]
         return self.git.evidence(git, files, time.time_ns())

@@ -3,11 +3,10 @@
 The rows of the design's table, in their order, and where each lives:
 
     silo, its file system or the user data directory gone   `reconcile`
-    mass disappearance of durable copies (brake)            `safety.brake`, asked by the engine
+    mass disappearance of durable copies (brake)            judged by `safety.judge`, asked by `removals`
     two directories for one id in one root                  `_doubled`
     live in one root, archived in another                   `_split`
-    silo copy vanished, on purpose or not; tombstones       absent here means "import"; the removal
-                                                            rows go before `_import` (docs/design.md)
+    silo copy vanished, on purpose or not; tombstones       `absence.plan_absent`, after `safety.judge`
     newest copy held                                        `contest.hold_contest`
     newest copy stale (git brought it back)                 `_set_stale_aside`, decided in `stale`
     all equal bytes                                         `_unit`: no loser differs
@@ -23,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from convsync_agent.absence import plan_absent
 from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest, report_out_of_reach, report_unfit
 from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
@@ -38,7 +38,20 @@ from convsync_agent.model import (
     Snapshot,
     Unit,
 )
-from convsync_agent.plan import AddExtras, Behind, Deferred, Draft, Import, Keep, Plan, Problem, Rename, Update
+from convsync_agent.plan import (
+    AddExtras,
+    Behind,
+    Deferred,
+    Draft,
+    Import,
+    Keep,
+    Lift,
+    Plan,
+    Problem,
+    PutBack,
+    Rename,
+    Update,
+)
 from convsync_agent.stale import Standing, returned, standing
 
 BOTH = (Unit.STREAM, Unit.METADATA)
@@ -72,8 +85,8 @@ def reconcile(base: Base, snapshots: Sequence[Snapshot], policy: Policy) -> Plan
         frozenset(s.root for s in snapshots if not s.refresh),
     )
     readable = [s for s in snapshots if s.readable is Readable.YES]
-    for conversation in sorted({c for s in readable for c in s.copies}):
-        _decide(scene, [s.copies.get(conversation, ()) for s in readable], draft)
+    for conversation in sorted({c for s in readable for c in s.copies} | base.absent.keys()):
+        _decide(scene, conversation, [s.copies.get(conversation, ()) for s in readable], draft)
     return draft.finish()
 
 
@@ -84,12 +97,12 @@ def _report_unreadable(snapshot: Snapshot, draft: Draft) -> None:
         draft.problems.append(Problem("missing", None, snapshot.root, "the silo is not there"))
 
 
-def _decide(scene: _Scene, per_root: Iterable[tuple[Copy, ...]], draft: Draft) -> None:
+def _decide(scene: _Scene, conversation: int, per_root: Iterable[tuple[Copy, ...]], draft: Draft) -> None:
     groups = [g for g in per_root if g]
     copies = sorted((c for g in groups for c in g), key=lambda c: c.root.order)
     mark = len(draft.actions)
     if not _doubled(scene, groups, draft) and not _split(scene, copies, draft):
-        _together(scene, copies, draft)
+        _together(scene, conversation, copies, draft)
     _keep_unsaved(scene, copies, draft, draft.actions[mark:])
 
 
@@ -121,12 +134,16 @@ def _split(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> bool:
     return True
 
 
-def _together(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> None:
+def _together(scene: _Scene, conversation: int, copies: Sequence[Copy], draft: Draft) -> None:
     """All copies lie in one partition: the ordinary case."""
     usable = [c for c in copies if not _partial_projection(scene, c, draft)]
     silo = next((c for c in usable if c.root.is_silo), None)
     if silo is None:
-        plan_import(scene.base, scene.policy, scene.silo, usable, scene.now, draft)
+        absence = scene.base.absent.get(conversation)
+        if absence is None:
+            plan_import(scene.base, scene.policy, scene.silo, usable, scene.now, draft)
+        else:
+            plan_absent(scene.base, absence, conversation, scene.silo, usable, scene.now, draft)
         return
     for unit in BOTH:
         able = _set_stale_aside(scene, usable, silo, unit, draft)
@@ -213,7 +230,7 @@ def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
 
 def _keep_unsaved(scene: _Scene, copies: Sequence[Copy], draft: Draft, actions: Sequence[object]) -> None:
     """Quiet content of a worktree that is in no silo copy and no plan goes into the history after 1 s."""
-    if any(isinstance(a, Import) for a in actions):
+    if any(isinstance(a, Import | PutBack | Lift) for a in actions):
         return  # decided again in the next pass, beside a durable copy
     handled = {(u, c.root) for a in actions for u, c in _touched(a)}
     durable = [c for c in copies if c.root.is_silo]

@@ -1,8 +1,11 @@
-"""Make a chosen content the current one wherever a copy exists: `restore` and `accept`.
+"""Make a chosen content the current one wherever a copy exists: `restore`, `undo` and `accept`.
 
 The content is laid out as a copy of its own below our data directory, dated now, and then goes the way of
 every winner (`apply`): loser kept, staged, lock, compare, place, age last. So what is true of a
 cycle is true here: at every instant JP's own rule picks something complete.
+
+What is replaced is kept all at once and the durable content last: it is the newest version then, the one that
+the next `undo` or `restore` brings back.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from convsync_agent.chosen import BOTH, Contents, being_written, completed, look
 from convsync_agent.contest import OUT_OF_REACH
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
-from convsync_agent.errors import LockHeld, Refused, StorageProblem
+from convsync_agent.errors import LockHeld, Refused, StorageProblem, storage_problem
+from convsync_agent.extras import digest_of_extra, read_extra
 from convsync_agent.imports import newest_extras
 from convsync_agent.model import (
     UNIT_FILES,
     Copy,
+    Digest,
     Extra,
     FileCopy,
     Grade,
@@ -35,8 +40,8 @@ from convsync_agent.model import (
     UnitCopy,
 )
 from convsync_agent.names import id_text
-from convsync_agent.plan import Action, AddExtras, Import, Plan, Update
-from convsync_agent.results import Done, Failed, Result
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Update
+from convsync_agent.results import Done, Failed, Postponed, Result
 from convsync_agent.settling import settle
 from convsync_agent.site import Site
 
@@ -47,11 +52,12 @@ UNSTABLE_TRIES = 30
 
 @dataclass(slots=True)
 class Restored:
-    """What was written, by root, and the roots that could not be written."""
+    """What was written, by root, and the roots that could not be written. `kept`: what the history has by now."""
 
     written: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     files: int = 0
+    kept: set[tuple[Unit, Digest]] = field(default_factory=set)
 
 
 def make_current(
@@ -70,7 +76,9 @@ def make_current(
             _wait_for_lock(site, conversation, deadline)
             copies = look(engine, site, conversation)
             actions = _plan(site, source, copies, contents, done, why)
-            results = engine.perform(site, Plan(tuple(actions)))
+            results = _keep_losers(engine, site, actions, done, why)
+            if not results:
+                results = engine.perform(site, Plan(tuple(actions)))
             _note(done, results)
             waiting = {r.reason for r in results if not isinstance(r, Done | Failed)}
             if not waiting and not any(isinstance(a, Import) for a in actions):
@@ -112,8 +120,7 @@ def _plan(
         for unit in BOTH:
             if unit in contents and _wanted(site, copy, silo, unit, source, done):
                 younger = copy.unit(unit).mtime_ns > source.unit(unit).mtime_ns
-                keep = copy.unit(unit).exists
-                actions.append(Update(conversation, unit, source, copy, keep=keep, why=why, younger=younger))
+                actions.append(Update(conversation, unit, source, copy, why=why, younger=younger))
     if Unit.EXTRAS in contents:
         actions += _extras(source, silo)
     return actions
@@ -180,8 +187,6 @@ def _extras(source: Copy, silo: Copy) -> list[Action]:
 
 
 def _same_extra(silo: Copy, old: Extra, new: Extra) -> bool:
-    from convsync_agent.extras import digest_of_extra  # noqa: PLC0415
-
     try:
         return digest_of_extra(silo, old) == new.digest
     except (OSError, fs.ChangedError, fs.OddFileError):
@@ -189,6 +194,43 @@ def _same_extra(silo: Copy, old: Extra, new: Extra) -> bool:
 
 
 # -- doing it -----------------------------------------------------------------------
+
+
+def _keep_losers(engine: Engine, site: Site, actions: Sequence[Action], done: Restored, why: str) -> list[Result]:
+    """Everything that these actions replace is in the history, durable, when this returns nothing (R4).
+
+    Else it returns what went wrong, and nothing may be replaced. What is kept here are the bytes that were
+    looked at; `apply` compares with them before it replaces anything.
+    """
+    losers = [(a.unit, a.target) for a in actions if isinstance(a, Update) and a.target.unit(a.unit).exists]
+    durable = {(unit, copy.unit(unit).digest) for unit, copy in losers if copy.root.is_silo}
+    wanted: list[Action] = []
+    for unit, copy in sorted(losers, key=lambda at: (at[1].root.is_silo, at[1].root.path, at[0])):
+        content = (unit, copy.unit(unit).digest)
+        if content not in done.kept and (copy.root.is_silo or content not in durable):
+            wanted.append(Keep(copy.conversation, unit, copy, why))
+    try:
+        with engine.history.batch():
+            results = engine.perform(site, Plan(tuple(wanted)))
+            for extras in (a for a in actions if isinstance(a, AddExtras)):
+                _keep_extras(engine, site, extras, why)
+    except (fs.ChangedError, fs.OddFileError):
+        return [Postponed(a, "unstable") for a in actions]
+    except OSError as error:
+        raise storage_problem(error, engine.history.data_dir, "keep what would be replaced") from None
+    failed: list[Result] = [r for r in results if not isinstance(r, Done)]
+    if not failed:
+        done.kept |= {(a.unit, a.source.unit(a.unit).digest) for a in wanted if isinstance(a, Keep)}
+    return failed
+
+
+def _keep_extras(engine: Engine, site: Site, action: AddExtras, why: str) -> None:
+    """Beside the units, not at their own time: versions of one act are recognised by being kept together."""
+    there = {e.path: e for e in action.target.extras}
+    losing = [(e.path, *read_extra(action.target, there[e.path])) for e in action.files if e.path in there]
+    if losing:
+        rows = [(path, raw, stamp.mtime_ns) for path, raw, stamp in losing]
+        engine.knower.keep(site.id, action.target, Unit.EXTRAS, rows, why)
 
 
 def _note(done: Restored, results: Sequence[Result]) -> None:

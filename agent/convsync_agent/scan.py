@@ -134,13 +134,39 @@ def find_places(
     return tuple(sorted(found))
 
 
+class Missed(NamedTuple):
+    """A recorded conversation that a readable root does not list any more, wall clock ns.
+
+    `first_ns`: when the first listing without it ended; `looked_ns`: when the latest one began; `seen_ns`: when the
+    last one before them began.
+    """
+
+    first_ns: int
+    looked_ns: int
+    seen_ns: int = 0
+
+
 @dataclass(slots=True)
 class View:
-    """What is remembered of one root: its listing and a packed record per conversation."""
+    """What is remembered of one root: its listing, a packed record per conversation, and which are missing."""
 
     root: Root
     listing: Listing = field(default_factory=Listing)
     records: dict[int, bytes] = field(default_factory=dict)
+    missed: dict[int, Missed] = field(default_factory=dict)
+    listed_ns: int = 0  # when the last listing began
+
+
+def note_missing(view: View, began_ns: int, ended_ns: int) -> None:
+    """Note which recorded conversations the fresh listing of a readable root does not have, and since when."""
+    there = view.listing.conversations()
+    for conversation in [c for c in view.missed if c in there or c not in view.records]:
+        del view.missed[conversation]
+    for conversation in view.records.keys() - there:
+        known = view.missed.get(conversation)
+        fresh = Missed(ended_ns, ended_ns, view.listed_ns)
+        view.missed[conversation] = known._replace(looked_ns=began_ns) if known else fresh
+    view.listed_ns = began_ns
 
 
 def sweep(view: View, listing: Listing, *, strict: bool = True) -> Iterator[int]:

@@ -30,8 +30,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "show": "listing",
         "path": "listing",
         "history": "versions",
+        "diff": "diff",
         "restore": "versions",
-        "accept": "versions",
+        "undo": "versions",
+        "accept": "accept",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }

@@ -1,7 +1,8 @@
-"""`history`, `restore` and `accept` on real directories, with real locks, beside real edits."""
+"""`history`, `restore`, `undo` and `accept` on real directories, with real locks, beside real edits."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -9,9 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from agents import in_step, status, until
+from convsync_agent.acts import ACT_MS
 from convsync_cli.patience import lock_patience, parse_duration
-from machine import LONG_AGO, SECOND, WS, as_jp, event, put
+from machine import LONG_AGO, SECOND, WS, Machine, as_jp, event, put
 
 ID = 17000000001
 HOUR = 3600 * SECOND
@@ -76,6 +81,33 @@ def test_history(two):
     assert only["bytes"] == len(as_jp([event("old")])) + len(as_jp({}))
     assert {"version", "unit", "at", "from", "why", "events", "bytes"} <= set(only)
     assert only["version"] in two.ok("history", str(ID)).out
+
+
+def test_history_without_the_state(two):
+    """The history needs no state: by its full id a conversation is found in it where nothing is registered."""
+    before = two.ok("history", str(ID), "--json").json
+    shutil.rmtree(two.base / "state")
+
+    assert two.ok("history", str(ID), "--json").json == before
+    assert two.ok("history", f"jp-c{ID}-{WS}", "--json").json == before
+    assert two.run("history", str(ID)[:6]).code == 3
+    assert two.run("history", str(ID + 1)).code == 3
+    two.ok("restore", str(ID), "--into", two.base / "out")
+    for command in ("restore", "undo", "diff"):
+        ran = two.run(command, str(ID))
+        assert ran.code == 3
+        assert "convsync register" in ran.err
+
+
+def test_restore_after_the_state_was_lost(two):
+    """After `register` the versions are there to be restored."""
+    shutil.rmtree(two.base / "state")
+    two.ok("register", two.base / "a")
+    two.ok("register", two.base / "b")
+
+    two.ok("restore", str(ID))
+
+    assert everywhere(two) == [["old"]] * 3
 
 
 def test_history_of_nothing(machine):
@@ -329,12 +361,35 @@ def test_into_a_root_is_refused(two, where):
     assert not (two.base / "unknown").exists()
 
 
-def test_into_never_overwrites(two):
-    """A file that is there stays: exit 4."""
-    two.ok("restore", str(ID), "--into", two.base / "out")
-    two.ok("restore", str(ID))  # now another version is the newest
+@pytest.mark.parametrize("there", ["a file in it", "a file", "a link to nowhere", "an earlier copy"])
+def test_into_writes_only_where_nothing_is(two, there):
+    """PATH is new or an empty directory, else exit 4 and nothing is written."""
+    out = two.base / "out"
+    if there == "a file in it":
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    elif there == "a file":
+        out.write_text("mine")
+    elif there == "a link to nowhere":
+        out.symlink_to(two.base / "nowhere")
+    else:
+        two.ok("restore", str(ID), "--into", out)
+    places = [p for p in two.base.iterdir() if p.name != "state" and p.is_dir()]
+    before = two.inventory(*places)
 
-    assert two.run("restore", str(ID), "--into", two.base / "out").code == 4
+    assert two.run("restore", str(ID), "--into", out).code == 4
+
+    assert two.inventory(*places) == before
+    assert not (two.base / "nowhere").exists()
+
+
+def test_into_an_empty_directory(two):
+    """An empty directory that is there is as good as a new one."""
+    (two.base / "out").mkdir()
+
+    two.ok("restore", str(ID), "--into", two.base / "out")
+
+    assert (two.base / "out" / f"jp-c{ID}" / "events.json").exists()
 
 
 # -- the lock ---------------------------------------------------------------------
@@ -410,6 +465,258 @@ def test_a_bad_patience(two, monkeypatch):
     assert "JP_LOCK_DURATION" in ran.err
 
 
+# -- undo -------------------------------------------------------------------------
+
+
+def title(machine):
+    return machine.ok("show", str(ID), "--json").json["title"]
+
+
+def bytes_of(machine, root):
+    """Both units of one copy, to the last byte."""
+    place = machine.directory(root, ID)
+    return {f: (place / f).read_bytes() for f in ("base_config.json", "events.json", "metadata.json")}
+
+
+def retitle(machine, name, text, mtime_ns):
+    fields = {"title": text, "last_activated_at": "2024-01-01 00:00:00.0"}
+    put(machine.directory(machine.base / name, ID) / "metadata.json", as_jp(fields), mtime_ns)
+
+
+def test_undo_swaps(two):
+    """What was overwritten is current again everywhere, and a second undo gives back the bytes that were."""
+    before = bytes_of(two, two.silo())
+
+    two.ok("undo", str(ID))
+    assert everywhere(two) == [["old"]] * 3
+    assert two.ok("sync", "--json").json["actions"] == []
+
+    two.ok("undo", "last")
+    assert [bytes_of(two, r) for r in roots(two)] == [before] * 3
+    assert versions(two)[0]["why"] == "undone"
+
+
+def test_undo_takes_both_units_of_one_act(two):
+    """Where one sync replaced stream and metadata, one undo brings both back, and the next both again."""
+    put(two.directory(two.base / "a", ID) / "events.json", as_jp([event("newest")]), LONG_AGO + 2 * HOUR)
+    retitle(two, "a", "New title", LONG_AGO + 2 * HOUR)
+    two.quiet()
+    two.ok("sync")
+    before = bytes_of(two, two.silo())
+
+    done = two.ok("undo", str(ID), "--json").json
+
+    assert {v["unit"] for v in done["versions"]} == {"stream", "metadata"}
+    assert done["written"] == [str(r) for r in roots(two)]
+    assert (everywhere(two), title(two)) == ([["new", "newer"]] * 3, "Old title")
+    two.ok("undo", str(ID))
+    assert [bytes_of(two, r) for r in roots(two)] == [before] * 3
+
+
+def test_undo_of_one_unit_leaves_the_other(two):
+    """An earlier act is not undone along with the newest."""
+    time.sleep(ACT_MS / 1000)  # two acts are told apart by their times alone
+    retitle(two, "a", "New title", LONG_AGO + 2 * HOUR)
+    two.ok("sync")
+
+    two.ok("undo", str(ID))
+
+    assert (everywhere(two), title(two)) == ([["new", "newer"]] * 3, "Old title")
+
+
+def test_undo_of_unmanaged_files(two):
+    """An unmanaged file that an overwrite lost comes back into the silo, and an undo of that swaps."""
+    note = two.directory(two.base / "a", ID) / "n.md"
+    put(note, b"one", LONG_AGO)
+    two.ok("sync")
+    put(note, b"two", LONG_AGO + HOUR)
+    two.ok("sync")
+    durable = two.directory(two.silo(), ID) / "n.md"
+    assert durable.read_bytes() == b"two"
+
+    two.ok("undo", str(ID))
+    assert durable.read_bytes() == b"one"
+
+    two.ok("undo", str(ID))
+    assert durable.read_bytes() == b"two"
+
+
+def test_undo_closes_a_conflict(conflict):
+    """Undoing a conflict brings the loser back everywhere and closes the entry; the winner is kept."""
+    two = conflict
+
+    two.ok("undo", str(ID))
+
+    assert everywhere(two) == [["in a"]] * 3
+    assert kinds(two) == []
+    assert kept_questions(two)[0] == ["in b"]
+    assert two.ok("verify", "--json").json["ok"] is True
+
+
+def test_undo_beside_an_agent(two, agent):
+    """A running agent agrees: no conflict, nothing to do, every copy in step, and edits go on."""
+    agent()
+
+    for expected in (["old"], ["new", "newer"], ["old"]):
+        assert communicated(two.spawn("undo", str(ID))) == 0
+        until(lambda expected=expected: everywhere(two) == [expected] * 3, "undone everywhere")
+        until(lambda: status(two)["verdict"] == "in-sync", "the agent agrees")
+        assert status(two)["attention"] == []
+
+    put(two.directory(two.base / "b", ID) / "events.json", as_jp([event("old"), event("on")]))
+    until(lambda: everywhere(two) == [["old", "on"]] * 3, "an edit after it")
+    until(lambda: in_step(two, ID, *roots(two)), "in step")
+
+
+def communicated(process):
+    process.communicate(timeout=30)
+    return process.returncode
+
+
+def test_undo_where_a_copy_had_something_else(two):
+    """What was durable is the newest version after an undo, whatever else was replaced with it: undo swaps back."""
+    put(two.directory(two.base / "b", ID) / "events.json", b"[1", LONG_AGO + 5 * HOUR)
+
+    two.ok("undo", str(ID))
+    assert everywhere(two) == [["old"]] * 3
+    assert [v["valid"] for v in versions(two)] == [True, False, True]
+
+    two.ok("undo", str(ID))
+    assert everywhere(two) == [["new", "newer"]] * 3
+
+
+def test_nothing_to_undo(machine):
+    """Where nothing was kept there is nothing to undo: exit 3 and where to look."""
+    machine.write(machine.worktree(register=False), ID, "only")
+    machine.ok("register", machine.base / "a")
+
+    ran = machine.run("undo", str(ID))
+
+    assert ran.code == 3
+    assert "convsync history" in ran.err
+
+
+def test_nothing_but_what_is_current(two):
+    """A version that equals what is current is no way back: the one before it is, else nothing (3)."""
+    put(two.directory(two.base / "a", ID) / "events.json", as_jp([event("old")]), LONG_AGO + 2 * HOUR)
+    two.ok("sync")
+    assert [v["events"] for v in versions(two)] == [2, 1]
+    place = two.base / "data" / "convsync" / "history" / WS / f"jp-c{ID}"
+    shutil.rmtree(place / versions(two)[0]["version"])
+
+    assert two.run("undo", str(ID)).code == 3
+    assert everywhere(two) == [["old"]] * 3
+
+
+def test_an_invalid_version_is_not_undone_to(two):
+    """Bytes that JP could not load are never made current: exit 4, and nothing is written."""
+    broken = two.directory(two.base / "b", ID) / "events.json"
+    put(broken, b"[1", LONG_AGO + 5 * HOUR)
+    time.sleep(ACT_MS / 1000)  # so that it does not belong to the sync before
+    two.ok("accept", str(ID), "--from", "silo")
+    assert versions(two)[0]["valid"] is False
+    before = two.inventory(*roots(two))
+
+    ran = two.run("undo", str(ID))
+
+    assert ran.code == 4
+    assert "convsync restore" in ran.err
+    assert two.inventory(*roots(two)) == before
+
+
+def test_undo_under_a_held_lock(two, monkeypatch):
+    """A lock that stays held is exit 5; nothing was written or kept."""
+    monkeypatch.setenv("JP_LOCK_DURATION", "0")
+    before = two.inventory(two.base / "a", two.base / "b", two.silo() / "conversations", two.base / "data" / "convsync")
+
+    with two.holding(ID):
+        assert two.run("undo", str(ID)).code == 5
+
+    after = two.inventory(two.base / "a", two.base / "b", two.silo() / "conversations", two.base / "data" / "convsync")
+    assert {k: v[1] for k, v in before.items()} == {k: v[1] for k, v in after.items()}
+
+
+def test_undo_needs_no_projection(two):
+    """No copy is made where none was, and a worktree registered with --no-refresh keeps what it has."""
+    two.ok("register", two.base / "b", "--no-refresh")
+    shutil.rmtree(two.directory(two.base / "a", ID))
+
+    two.ok("undo", str(ID))
+
+    assert two.directory(two.base / "a", ID) is None
+    assert two.questions(two.silo(), ID) == ["old"]
+    assert two.questions(two.base / "b", ID) == ["new", "newer"]
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["stream", "append", "title", "undo", "both sides"]), st.sampled_from("ab")),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(steps)
+def test_undo_twice_changes_no_byte(tmp_path, monkeypatch, capsys, sequence):
+    """After any sequence of edits, conflicts and undos: undo twice is nothing, and no content was ever lost."""
+    machine = Machine(tmp_path / f"m{time.monotonic_ns()}", capsys)
+    for name, value in machine.env.items():
+        monkeypatch.setenv(name, value)
+    a, b = machine.worktree("a", register=False), machine.worktree("b", register=False)
+    machine.write(a, ID, "old", title="Old title")
+    project(machine, a, b)
+    machine.ok("register", a)
+    machine.ok("register", b)
+    seen = set(bytes_of(machine, machine.silo()).values())
+    for number, (step, name) in enumerate(sequence, 1):
+        act(machine, step, name, number)
+        seen |= {raw for r in roots(machine) for raw in bytes_of(machine, r).values()}
+        machine.quiet(*roots(machine))
+        machine.ok("sync")
+        if step == "undo":
+            machine.run("undo", str(ID))
+        seen |= {raw for r in roots(machine) for raw in bytes_of(machine, r).values()}
+    before = [bytes_of(machine, r) for r in roots(machine)]
+    assert before == before[:1] * 3
+
+    if machine.run("undo", str(ID)).code == 0:
+        seen |= set(bytes_of(machine, machine.silo()).values())
+        assert [bytes_of(machine, r) for r in roots(machine)] != before
+        machine.ok("undo", str(ID))
+
+    assert [bytes_of(machine, r) for r in roots(machine)] == before
+    assert kinds(machine) == [] or machine.run("undo", str(ID)).code == 3
+    have = {raw for files in before for raw in files.values()} | kept_bytes(machine)
+    for raw in seen:
+        assert raw in have or any(contained(raw, other) for other in have)
+
+
+def act(machine, step, name, number):
+    """One person's or program's edit, newer than everything before it."""
+    at = LONG_AGO + number * HOUR
+    place = machine.directory(machine.base / name, ID)
+    if step == "append":
+        put(place / "events.json", as_jp([*machine.events(machine.base / name, ID), event(f"more {number}")]), at)
+    elif step == "title":
+        retitle(machine, name, f"Title {number}", at)
+    elif step == "stream":
+        put(place / "events.json", as_jp([event(f"other {number}")]), at)
+    elif step == "both sides":
+        for n, side in enumerate("ab"):
+            put(machine.directory(machine.base / side, ID) / "events.json", as_jp([event(f"{side} {number}")]), at + n)
+
+
+def kept_bytes(machine):
+    objects = (machine.base / "data" / "convsync" / "history" / WS / f"jp-c{ID}" / "objects").glob("*.gz")
+    return {gzip.decompress(o.read_bytes()) for o in objects}
+
+
+def contained(raw, other):
+    """Every event of one stream begins the other: nothing of it is missing there."""
+    one, two = json.loads(raw), json.loads(other)
+    return isinstance(one, list) and isinstance(two, list) and two[: len(one)] == one
+
+
 # -- accept -----------------------------------------------------------------------
 
 
@@ -463,6 +770,26 @@ def test_accept_from_a_worktree(two):
     assert everywhere(two) == [["kept back"]] * 3
     assert ["new", "newer"] in kept_questions(two)
     assert two.ok("sync", "--json").json["actions"] == []
+
+
+def test_accept_from_the_loser_of_a_conflict(conflict):
+    """`--from` the worktree that lost takes over what it lost, though it has the winner's content by now."""
+    done = conflict.ok("accept", str(ID), "--from", conflict.base / "a", "--json").json
+
+    assert everywhere(conflict) == [["in a"]] * 3
+    assert (done["units"], len(done["versions"])) == (["stream"], 1)
+    assert kinds(conflict) == []
+    assert kept_questions(conflict)[0] == ["in b"]
+
+
+def test_accept_from_the_winner_of_a_conflict(conflict):
+    """`--from` the worktree that won writes nothing and closes the entry."""
+    before = conflict.inventory(*roots(conflict))
+
+    assert conflict.ok("accept", str(ID), "--from", conflict.base / "b", "--json").json["written"] == []
+
+    assert conflict.inventory(*roots(conflict)) == before
+    assert kinds(conflict) == []
 
 
 def test_accept_what_is_not_valid(two):

@@ -1,0 +1,213 @@
+"""Durable copies that are gone: seen twice, judged, buried or put back; and the kept copies that make it possible.
+
+Absence alone decides nothing (R1): a conversation is missing when two listings at least two seconds apart do
+not have it, and `safety.judge` says what that means.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from convsync_agent import fs, kernel, locks, names, safety, scan, staging
+from convsync_agent.content import title_of
+from convsync_agent.graves import Graves
+from convsync_agent.model import METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
+from convsync_agent.plan import Bury, Lift, PutBack
+from convsync_agent.records import unpack, unpack_digest
+from convsync_agent.results import Done, Result
+from convsync_agent.safety import BRAKE_NS, LOCK_NS, Projection, Trace, Vanished
+from convsync_agent.shelter import Shelter
+from convsync_agent.site import Site, Tree, TreeState
+from convsync_agent.state import State
+
+TRASH = ".trash"
+Wrote = Callable[[Copy, Unit], bool]
+
+
+@dataclass(slots=True)
+class Removals:
+    """What is known of disappearances. `locked`: when JP's lock on a conversation was last seen released."""
+
+    state: State
+    shelter: Shelter
+    graves: Graves
+    locked: dict[tuple[str, int], int] = field(default_factory=dict)
+    _decided: dict[tuple[str, int], Vanished] = field(default_factory=dict)
+
+    # -- what is gone -------------------------------------------------------------
+
+    def survey(self, site: Site, conversations: Iterable[int]) -> dict[int, Absence]:
+        """Of these conversations, and of those buried moments ago, which the silo has lost, and what it means."""
+        if site.silo_state is not Readable.YES:
+            return {}
+        durable = site.silo.listing.conversations()
+        gone = {c for c in conversations if c in site.silo.records and c not in durable}
+        found = {c: Absence(Fate.BURIED) for c in set(conversations) - durable - gone if self._buried(site, c)}
+        if gone:
+            found |= self._judge(site, gone)
+        return found
+
+    def _buried(self, site: Site, conversation: int) -> bool:
+        return self.graves.stands(site.id, conversation)
+
+    def _judge(self, site: Site, gone: set[int]) -> dict[int, Absence]:
+        gone = self._look_again(site, gone)
+        now = time.time_ns()
+        recent = {
+            c: v
+            for (w, c), v in self._decided.items()
+            if w == site.id and now - v.missed_ns < BRAKE_NS + 2 * SECOND and c not in gone
+        }
+        missing = [self._facts(site, c) for c in sorted(gone)]
+        total = len(site.silo.records) + len(recent)
+        absences = {}
+        for verdict in safety.judge([*missing, *recent.values()], total):
+            fate = verdict.fate
+            if verdict.conversation in recent and fate is not Fate.BRAKED:
+                continue
+            kept = self._has_kept(site.id, verdict.conversation)
+            absences[verdict.conversation] = Absence(fate, verdict.why, verdict.again_ns, kept)
+        for one in missing:
+            if absences[one.conversation].fate is Fate.REMOVED:
+                self._decided[site.id, one.conversation] = one
+        return absences
+
+    def _look_again(self, site: Site, gone: set[int]) -> set[int]:
+        """List every root once more; what is there after all is not gone. Notes when each was missed."""
+        for view in site.views():
+            began = time.time_ns()
+            try:
+                view.listing = scan.list_root(view.root.path)
+            except OSError:
+                if view is site.silo:
+                    return set()
+                continue
+            scan.note_missing(view, began, time.time_ns())
+        return gone - site.silo.listing.conversations()
+
+    def _facts(self, site: Site, conversation: int) -> Vanished:
+        missed = site.silo.missed[conversation]
+        locked = missed.first_ns - self.locked.get((site.id, conversation), 0) <= LOCK_NS
+        locked = locked or bool(locks.busy_conversations(site.silo.root.path, [conversation]))
+        return Vanished(
+            conversation,
+            seen_ns=missed.seen_ns,
+            missed_ns=missed.first_ns,
+            looked_ns=max(missed.looked_ns, missed.first_ns),
+            projections=tuple(_trace(t, conversation) for t in site.trees.values()),
+            locked=locked,
+            trashed=_in_trash(site.silo.root.path, conversation),
+        )
+
+    def _has_kept(self, workspace: str, conversation: int) -> bool:
+        try:
+            have = self.shelter.held(workspace, conversation)
+        except OSError:
+            return False
+        return have is not None and have.whole
+
+    def lifted(self, workspace: str, conversation: int, copies: Iterable[Copy], wrote: Wrote) -> bool:
+        """Some left-over has bytes that the lineage never had, and git did not write them."""
+        stone = self.graves.find(workspace, conversation)
+        if stone is None:
+            return True
+        return any(
+            copy.unit(unit).exists
+            and copy.unit(unit).quiet
+            and safety.lifts(stone, unit, copy.unit(unit).digest, written_by_git=wrote(copy, unit))
+            for copy in copies
+            for unit in (Unit.STREAM, Unit.METADATA)
+        )
+
+    # -- what is done about it --------------------------------------------------------
+
+    def bury(self, site: Site, action: Bury) -> list[Result]:
+        """A tombstone with every content there ever was; the kept copy's days begin."""
+        now_ms = time.time_ns() // 1_000_000
+        self.graves.bury(
+            site.id, action.conversation, self._lineage(site, action.conversation), at_ms=now_ms, why=action.why
+        )
+        self.shelter.removed(site.id, action.conversation, now_ms)
+        return [Done(action)]
+
+    def _lineage(self, site: Site, conversation: int) -> Mapping[Unit, set[Digest]]:
+        digests: dict[Unit, set[Digest]] = {Unit.STREAM: set(), Unit.METADATA: set()}
+        for unit, raw in self.state.lineage(site.id, conversation):
+            digests[Unit(unit)].add(unpack_digest(raw))
+        for view in (site.silo, *(t.view for t in site.trees.values())):
+            raw_record = view.records.get(conversation)
+            if raw_record is not None:
+                agreed = unpack(raw_record).agreed()
+                for unit, found in digests.items():
+                    digest = agreed.unit(unit)
+                    if digest is not None and any(digest):
+                        found.add(digest)
+        return digests
+
+    def lift(self, site: Site, action: Lift) -> list[Result]:
+        """Somebody goes on with it."""
+        self.graves.lift(site.id, action.conversation)
+        return [Done(action)]
+
+    def put_back(self, site: Site, action: PutBack) -> list[Result]:
+        """Build the kept copy whole in staging, rename it into place under JP's lock. Raises OSError, BusyError."""
+        silo, conversation = site.silo.root, action.conversation
+        with fs.opened_dir(silo.path) as root_fd:
+            fs.make_dir(fs.CONVERSATIONS, root_fd)
+        with staging.opened(silo) as stage, fs.opened_partition(silo.path, archived=False) as live:
+            temp = staging.fresh_name(conversation, "back")
+            os.mkdir(temp, 0o755, dir_fd=stage)
+            with fs.opened_dir(temp, dir_fd=stage) as fd:
+                kept = self.shelter.restore_into(site.id, conversation, fd, sync=True)
+                name = action.name or _name_after(fd, conversation)
+                kernel.fsync(fd)
+            with locks.conversation_lock(silo.path, conversation, site.stores) as lock:
+                lock.require()
+                if kept.partition is Partition.LIVE:
+                    kernel.rename_new(stage, temp, live, name)
+                    kernel.fsync(live)
+                else:
+                    fs.make_dir(fs.ARCHIVE, live)
+                    with fs.opened_dir(fs.ARCHIVE, dir_fd=live) as archive:
+                        kernel.rename_new(stage, temp, archive, name)
+                        kernel.fsync(archive)
+        self.graves.lift(site.id, conversation)
+        self.shelter.returned(site.id, conversation)
+        return [Done(action, len(kept.files))]
+
+    def returned(self, workspace: str, conversation: int) -> None:
+        """The silo has it (again): a tombstone that stands is lifted. Raises OSError."""
+        if self.graves.stands(workspace, conversation):
+            self.graves.lift(workspace, conversation)
+            self.shelter.returned(workspace, conversation)
+
+
+def _trace(tree: Tree, conversation: int) -> Projection:
+    view = tree.view
+    if tree.state is not TreeState.WATCHING:
+        return Projection(view.root, Trace.UNKNOWN)
+    if conversation in view.listing.conversations():
+        return Projection(view.root, Trace.HOLDS)
+    missed = view.missed.get(conversation)
+    if missed is None:
+        return Projection(view.root, Trace.NEVER)
+    certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
+    return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
+
+
+def _in_trash(silo: str, conversation: int) -> bool:
+    """JP's sanitizer moved it away: it could not load it, and nobody removed it (contract 10)."""
+    try:
+        with fs.opened_partition(silo, archived=False) as live, fs.opened_dir(TRASH, dir_fd=live) as fd:
+            return any(names.parse_dirname(name) == conversation for name in fs.list_names(fd))
+    except OSError:
+        return False
+
+
+def _name_after(fd: int, conversation: int) -> str:
+    """The name JP gives it: only where no copy has one (contract 3.3)."""
+    raw, _ = fs.read_file(METADATA, fd)
+    return names.dirname(conversation, title_of(raw))

@@ -1,0 +1,276 @@
+"""Kept copies: the last durable content of every conversation, restorable after whatever removed or replaced it.
+
+    <data_dir>/trash/<workspace>/<jp-cID>/manifest.json    what is kept: the record
+    <data_dir>/trash/<workspace>/<jp-cID>/<digest>.raw     a reflink
+    <data_dir>/trash/<workspace>/<jp-cID>/<digest>.<file>.<inode>.link   a hard link, exchanged within a minute
+    <data_dir>/trash/<workspace>/<jp-cID>/<digest>.gz      compressed
+
+A net, made cheaply: `keep` waits for no disk; `settle` makes durable what was made. The manifest is
+renamed into place, so a crash leaves the old copy whole or the new one, and garbage that `settle` clears.
+Trouble comes out as the OSError it is; nothing of a conversation hangs on it.
+
+Links change the ctime of the durable file, when made and when exchanged: `keep` and `settle` say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from typing import NamedTuple
+
+from convsync_agent import fs, grip, keepsake, objects
+from convsync_agent import plot as places
+from convsync_agent.keepsake import MANIFEST, HeldFile, How, Keepsake
+from convsync_agent.model import Copy, Stamp
+from convsync_agent.plan import Problem
+from convsync_agent.plot import Plot
+from convsync_agent.pressing import OLDER_MS, Budget, Pressed, Save, press
+from convsync_agent.rules import DAY_MS
+
+
+class Taken(NamedTuple):
+    """`bumped`: files of the durable copy that have a new ctime now, by name."""
+
+    new: bool
+    bumped: dict[str, Stamp]
+
+
+class Removed(NamedTuple):
+    """One kept copy whose durable copy is gone. `until_ms`: restorable that long; `bytes`: of its content."""
+
+    workspace: str
+    conversation: int
+    removed_ms: int
+    until_ms: int
+    bytes: int
+    events: int | None
+    whole: bool
+
+
+class Emptied(NamedTuple):
+    copies: int
+    bytes: int
+
+
+class Shelter:
+    def __init__(self, data_dir: str, *, keep_days: int = 30, links: bool = True) -> None:
+        """`keep_days` 0: none is made any more. `links` False: a file is compressed where no blocks can be shared."""
+        self.links = links
+        self.data_dir = data_dir
+        self.keep_days = keep_days
+        self._known: dict[str, dict[int, int]] = {}  # workspace, conversation: one number for what is kept
+
+    # -- keeping ----------------------------------------------------------
+
+    def current(self, workspace: str, copy: Copy) -> bool:
+        """What is kept is this content, in this partition: one stat, where it was asked before."""
+        place, wanted = self._place(workspace, copy.conversation), keepsake.fingerprint_of(copy)
+        stamp = keepsake.stamp_at(place)
+        return stamp is not None and (
+            self._remembers(place, wanted, stamp) or self._is(place, _load(place), wanted, stamp)
+        )
+
+    def keep(self, workspace: str, copy: Copy, *, at_ms: int, events: int | None = None) -> Taken:
+        """Keep the content of a durable copy instead of what was kept of it, in one step.
+
+        Only a whole, valid, quiet copy is taken (R3). What is given up here and is not in `copy` is the
+        caller's to save first (`read`). Raises fs.ChangedError if the disk has something else; OSError.
+        """
+        place, wanted = self._place(workspace, copy.conversation), keepsake.fingerprint_of(copy)
+        nothing = Taken(new=False, bumped={})
+        if self.keep_days == 0 or not keepsake.keepable(copy):
+            return nothing
+        if (stamp := keepsake.stamp_at(place)) and self._remembers(place, wanted, stamp):
+            return nothing
+        with places.locked(place, make=True):
+            old, stamp = _load(place), keepsake.stamp_at(place)
+            if stamp and self._is(place, old, wanted, stamp):
+                return nothing
+            places.mark(place, at_ms)
+            grasps = list(self._grasps(place, copy, old))
+            files = tuple(g.file for g in grasps)
+            new = Keepsake(workspace, copy.conversation, copy.partition, at_ms, files, None, events)
+            stamp = keepsake.publish(place, new, sync=False)
+            self._note(place, wanted, stamp)
+            needed = {f.held for f in files}
+            for file in {f.held: f for f in (old.files if old else ()) if f.held not in needed}.values():
+                grip.release(place.file(file.held), file)
+        return Taken(new=True, bumped={g.file.name: g.bumped for g in grasps if g.bumped})
+
+    def _grasps(self, place: Plot, copy: Copy, old: Keepsake | None) -> Iterator[grip.Grasp]:
+        """Every file of the copy as held; what the old kept copy holds already stays."""
+        before = {f.name: f for f in old.files} if old else {}
+        with fs.opened_copy(copy) as fd:
+            for want in grip.wanted(copy):
+                have = before.get(want.name)
+                if have is not None and _same(have, want) and _is_held(place, have, want):
+                    yield grip.Grasp(replace(have, mtime_ns=want.stamp.mtime_ns), None)
+                else:
+                    yield grip.hold(want, fd, place.path, links=self.links)
+
+    def removed(self, workspace: str, conversation: int, at_ms: int) -> bool:
+        """The durable copy is gone since then: retention counts from there. False: nothing is kept, or it was known."""
+        return self._mark_removed(workspace, conversation, at_ms)
+
+    def returned(self, workspace: str, conversation: int) -> bool:
+        """The durable copy is there again. `keep` knows that too."""
+        return self._mark_removed(workspace, conversation, None)
+
+    def _mark_removed(self, workspace: str, conversation: int, at_ms: int | None) -> bool:
+        place = self._place(workspace, conversation)
+        try:
+            with places.locked(place):
+                have = _load(place)
+                if have is None or (have.removed_ms is None) == (at_ms is None):
+                    return False
+                keepsake.publish(place, replace(have, removed_ms=at_ms), sync=True)
+                return True
+        except FileNotFoundError:
+            return False
+
+    def settle(
+        self, now_ms: int, save: Save, *, files: int = 8, size: int = 16 << 20, older_ms: int = OLDER_MS
+    ) -> Pressed:
+        """Exchange links that are `older_ms` old for compressed content, at most so many files and bytes (`press`).
+
+        A file takes about 1 ms, most of it the disk's. Where nothing is due it costs one listing per workspace.
+        Raises OSError after doing what could be done.
+        """
+        return press(self.data_dir, now_ms, save, Budget(files, size), older_ms=older_ms)
+
+    # -- asking -----------------------------------------------------------
+
+    def conversations(self, workspace: str) -> set[int]:
+        """Those of which something is kept: one stat for each."""
+        return {p.conversation for p in places.plots(self.data_dir, workspace) if keepsake.stamp_at(p)}
+
+    def held(self, workspace: str, conversation: int) -> Keepsake | None:
+        """What is kept; None where nothing is, or where it is not understood (`ls` tells). Raises OSError."""
+        return _load(self._place(workspace, conversation))
+
+    def read(self, workspace: str, conversation: int) -> list[tuple[str, bytes, int]]:
+        """(name, content, mtime ns) of every file kept.
+
+        Raises FileNotFoundError where nothing is kept; fs.ChangedError where content is not what was kept: a
+        write in place went through a link, and `settle` saves what it wrote.
+        """
+        place, have = self._kept(workspace, conversation)
+        return [(f.name, grip.read(f, place.path), f.mtime_ns) for f in have.files]
+
+    def restore_into(self, workspace: str, conversation: int, dir_fd: int, *, sync: bool) -> Keepsake:
+        """Build every kept file, with its true mtime, in a directory that nobody reads yet. Nothing is overwritten.
+
+        Errors as for `read`; what was made until then is left to whoever made the directory.
+        """
+        place, have = self._kept(workspace, conversation)
+        for file in have.files:
+            raw = grip.read(file, place.path)
+            with contextlib.ExitStack() as stack:
+                *above, leaf = file.name.split("/")
+                fd = dir_fd
+                for name in above:
+                    fs.make_dir(name, fd)
+                    fd = stack.enter_context(fs.opened_dir(name, dir_fd=fd))
+                fs.write_new(leaf, raw, fd, mtime_ns=file.mtime_ns, sync=sync)
+        return have
+
+    def ls(self, workspace: str | None = None) -> tuple[list[Removed], list[Problem]]:
+        """Kept copies of conversations that are gone, the last removed first, and what cannot be understood."""
+        found, troubles = list[Removed](), list[Problem]()
+        for place in places.plots(self.data_dir, workspace):
+            try:
+                have = keepsake.load(place)
+            except ValueError as error:
+                troubles.append(Problem("io", place.conversation, None, f"its kept copy is {error}"))
+                continue
+            if have is not None and have.removed_ms is not None:
+                until = have.removed_ms + self.keep_days * DAY_MS
+                facts = (have.removed_ms, until, have.size, have.events, have.whole)
+                found.append(Removed(place.workspace, place.conversation, *facts))
+        return sorted(found, key=lambda r: (-r.removed_ms, r.workspace, r.conversation)), troubles
+
+    # -- letting go -------------------------------------------------------
+
+    def empty(self, workspace: str | None = None, conversation: int | None = None) -> Emptied:
+        """Drop kept copies of conversations that are gone: all, of a workspace, or one. Never a tombstone."""
+        chosen = (r for r in self.ls(workspace)[0] if conversation in {None, r.conversation})
+        return self._drop([(r, r.removed_ms) for r in chosen])
+
+    def prune(self, now_ms: int, keep_days: int | None = None) -> Emptied:
+        """Drop those whose durable copy has been gone for longer than the days."""
+        days = self.keep_days if keep_days is None else keep_days
+        return self._drop([(r, r.removed_ms) for r in self.ls()[0] if now_ms - r.removed_ms > days * DAY_MS])
+
+    def _drop(self, chosen: list[tuple[Removed, int]]) -> Emptied:
+        copies = size = 0
+        for one, removed_ms in chosen:
+            place = self._place(one.workspace, one.conversation)
+            with contextlib.suppress(FileNotFoundError), places.locked(place):
+                have = _load(place)
+                if have is None or have.removed_ms != removed_ms:
+                    continue  # it came back meanwhile
+                places.mark(place, removed_ms)  # until all of it is gone
+                objects.unlink(place.file(MANIFEST))
+                gone = [grip.release(place.file(f.held), f) for f in have.files]
+                if all(gone):
+                    places.unmark(place)
+                places.leave(place)
+                copies, size = copies + 1, size + have.size
+        return Emptied(copies, size)
+
+    def _kept(self, workspace: str, conversation: int) -> tuple[Plot, Keepsake]:
+        place = self._place(workspace, conversation)
+        have = keepsake.load(place)
+        if have is None:
+            raise FileNotFoundError
+        return place, have
+
+    def _place(self, workspace: str, conversation: int) -> Plot:
+        return places.plot(self.data_dir, workspace, conversation)
+
+    def _remembers(self, place: Plot, wanted: bytes, stamp: objects.Stamp) -> bool:
+        return self._known.get(place.workspace, {}).get(place.conversation) == _number(wanted, stamp)
+
+    def _is(self, place: Plot, have: Keepsake | None, wanted: bytes, stamp: objects.Stamp) -> bool:
+        """What was read is the wanted content of a conversation that is there; then it is remembered."""
+        if have is None or have.removed_ms is not None or have.fingerprint != wanted:
+            return False
+        self._note(place, wanted, stamp)
+        return True
+
+    def _note(self, place: Plot, fingerprint: bytes, stamp: objects.Stamp) -> None:
+        self._known.setdefault(place.workspace, {})[place.conversation] = _number(fingerprint, stamp)
+
+
+def _number(fingerprint: bytes, stamp: objects.Stamp) -> int:
+    """What is kept and the manifest that says so, as one number: tens of thousands of them stay in memory."""
+    text = b"%b %d %d" % (fingerprint, *stamp)
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+
+
+def _load(place: Plot) -> Keepsake | None:
+    """The kept copy; one that is not understood counts as none: it can neither be restored nor trusted."""
+    try:
+        return keepsake.load(place)
+    except ValueError:
+        return None
+
+
+def _same(have: HeldFile, want: grip.Wanted) -> bool:
+    if want.digest is not None:
+        return have.digest == want.digest
+    return (have.size, have.mtime_ns) == (want.stamp.size, want.stamp.mtime_ns)
+
+
+def _is_held(place: Plot, file: HeldFile, want: grip.Wanted) -> bool:
+    """The file that holds it is there; a link is still what it was, and of the age that is wanted."""
+    try:
+        seen = os.lstat(place.file(file.held))
+    except FileNotFoundError:
+        return False
+    if file.how is not How.LINK:
+        return True
+    return (seen.st_mtime_ns, seen.st_size) == (file.mtime_ns, file.size) == want.stamp[:2]

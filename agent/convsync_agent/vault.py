@@ -1,0 +1,90 @@
+"""Kept copies are made in quiet moments: which are due, and one step of making them.
+
+The last durable content of a conversation is kept some seconds after its last change, not at once: a stream
+that grows twenty times a second is compressed once, and no edit waits for it. A link would be there at once, but
+it changes the durable file's ctime, twice, and a write in place goes through it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convsync_agent import fs
+from convsync_agent.model import EVENTS
+from convsync_agent.observe import Eye
+from convsync_agent.records import unpack
+from convsync_agent.shelter import Shelter
+from convsync_agent.site import Site
+from convsync_agent.summary import count_events
+
+QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
+STEP_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Due:
+    """Monotonic seconds."""
+
+    first: float
+    last: float
+
+    @property
+    def at(self) -> float:
+        return min(self.last + QUIET_SECONDS, self.first + LATEST_SECONDS)
+
+
+class Vault:
+    """Owns what is due. `step` does a little of it and never raises: a kept copy is a net, not the promise."""
+
+    def __init__(self, data_dir: str, keep_days: int) -> None:
+        self.shelter = Shelter(data_dir, keep_days=keep_days, links=False)
+        self.failed = 0
+        self._due: dict[tuple[str, int], Due] = {}
+
+    def note(self, workspace: str, conversation: int) -> None:
+        """Its durable copy changed."""
+        now = time.monotonic()
+        due = self._due.setdefault((workspace, conversation), Due(now, now))
+        due.last = now
+
+    def note_all(self, site: Site) -> None:
+        """At a start: whatever has no kept copy yet."""
+        have = self.shelter.conversations(site.id) if self.shelter.keep_days else site.silo.records.keys()
+        for conversation in site.silo.records.keys() - have:
+            self.note(site.id, conversation)
+
+    def wait(self) -> float:
+        """Seconds until something is due."""
+        if not self._due:
+            return float("inf")
+        return max(0.0, min(d.at for d in self._due.values()) - time.monotonic())
+
+    def step(self, sites: Mapping[str, Site], eye: Eye, *, everything: bool = False) -> int:
+        """Keep what is due, for some milliseconds, or `everything` there is. Returns how many copies were made."""
+        began, made = time.monotonic(), 0
+        for key in [k for k, d in self._due.items() if everything or d.at <= began]:
+            del self._due[key]
+            site = sites.get(key[0])
+            if site is not None:
+                made += self._keep(site, key[1], eye)
+            if not everything and time.monotonic() - began > STEP_SECONDS:
+                break
+        return made
+
+    def _keep(self, site: Site, conversation: int, eye: Eye) -> bool:
+        raw = site.silo.records.get(conversation)
+        places = site.silo.listing.places(conversation)
+        if raw is None or len(places) != 1:
+            return False
+        try:
+            copy, _ = eye.look(site.silo.root, conversation, places[0], unpack(raw))
+            if self.shelter.current(site.id, copy):
+                return False
+            events = eye.contents.get(copy.stream.file(EVENTS).digest)
+            count = count_events(events) if events else None
+            return self.shelter.keep(site.id, copy, at_ms=time.time_ns() // 1_000_000, events=count).new
+        except (OSError, ValueError, fs.ChangedError, fs.OddFileError):
+            self.failed += 1  # it changed, or there is no room: the next change is another chance
+            return False

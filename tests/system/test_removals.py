@@ -1,0 +1,174 @@
+"""Durable copies that go: on purpose, by accident, all at once. A real agent, real directories.
+
+Nothing is ever resurrected that a person removed, nothing is lost that nobody removed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pytest
+
+from agents import in_step, jp_loads, status, until
+from machine import as_jp, event, put
+
+A, B = 17_000_000_001, 17_000_000_002
+MANY = range(17_000_000_010, 17_000_000_018)
+
+
+def told(machine, kind):
+    return [e for e in status(machine)["attention"] if e["kind"] == kind]
+
+
+def kept(machine, *conversations):
+    """Every one of these has a kept copy."""
+    top = machine.base / "data/convsync/trash/abcde"
+    return all((top / f"jp-c{c}" / "manifest.json").exists() for c in conversations)
+
+
+def buried(machine, conversation):
+    return (machine.base / f"data/convsync/trash/abcde/jp-c{conversation}/tombstone.json").exists()
+
+
+def durable(machine, conversation):
+    return machine.directory(machine.silo(), conversation)
+
+
+@pytest.fixture
+def two(machine, agent):
+    """Worktrees a and b hold conversation A; B lies in the silo only; an agent runs and has kept both."""
+    for name in "ab":
+        machine.worktree(name, register=False)
+        machine.write(machine.base / name, A, "one", "two")
+        machine.write(machine.base / name, B, "three")
+        machine.ok("register", machine.base / name)
+    for name in "ab":
+        shutil.rmtree(machine.directory(machine.base / name, B))
+    machine.ok("sync")
+    agent()
+    until(lambda: kept(machine, A, B), "kept copies", patience=60)
+    return machine
+
+
+def jp_removes(machine, tree, conversation):
+    """As `jp conversation rm` in one worktree: under the lock, the projection, then the durable copy."""
+    with machine.holding(conversation):
+        for root in (tree, machine.silo()):
+            path = machine.directory(root, conversation)
+            if path is not None:
+                shutil.rmtree(path)
+
+
+def test_what_jp_removes_stays_removed(two):
+    """A tombstone; the projection in the other worktree is left over, shown, and not imported again."""
+    jp_removes(two, two.base / "a", A)
+    until(lambda: buried(two, A), "a tombstone")
+    until(lambda: told(two, "removed"), "the left-over is shown")
+    assert durable(two, A) is None
+    assert two.questions(two.base / "b", A) == ["one", "two"]
+    assert status(two)["verdict"] in {"in-sync", "pending"}
+    two.ok("sync")
+    assert durable(two, A) is None
+
+
+def test_what_lay_in_the_silo_only_is_removed_too(two):
+    """No other copy says otherwise; the kept copy stays restorable."""
+    jp_removes(two, two.base / "a", B)
+    until(lambda: buried(two, B), "a tombstone")
+    assert kept(two, B)
+    assert durable(two, B) is None
+
+
+def test_a_left_over_that_is_edited_brings_it_back(two):
+    """Bytes that the conversation never had lift the tombstone."""
+    jp_removes(two, two.base / "a", A)
+    until(lambda: told(two, "removed"), "removed")
+    put(two.directory(two.base / "b", A) / "events.json", as_jp([event("one"), event("two"), event("more")]))
+    until(lambda: durable(two, A) and in_step(two, A, two.base / "b", two.silo()), "durable again")
+    until(lambda: not told(two, "removed"), "no longer removed")
+    assert not buried(two, A)
+
+
+def test_a_durable_copy_that_reappears_lifts_the_tombstone(two):
+    """JP made it again."""
+    jp_removes(two, two.base / "a", B)
+    until(lambda: buried(two, B), "a tombstone")
+    two.write(two.silo(), B, "again")
+    until(lambda: not buried(two, B), "lifted")
+    assert two.questions(two.silo(), B) == ["again"]
+
+
+def test_a_durable_copy_that_is_lost_comes_back(two):
+    """Nobody held its lock and every projection is there: it was no removal. Attention `lost`."""
+    before = jp_loads(durable(two, A), durable(two, A))
+    shutil.rmtree(durable(two, A))
+    until(lambda: durable(two, A), "put back")
+    assert jp_loads(durable(two, A), durable(two, A)) == before
+    until(lambda: in_step(two, A, two.silo(), two.base / "a", two.base / "b"), "in step")
+    assert told(two, "lost")
+    two.ok("verify")
+
+
+def test_a_copy_that_went_to_jps_trash_is_put_back(two):
+    """JP's sanitizer moved it: it could not be read, and nobody removed it."""
+    path = durable(two, B)
+    (path.parent / ".trash").mkdir()
+    path.rename(path.parent / ".trash" / path.name)
+    until(lambda: durable(two, B), "put back")
+    assert two.questions(two.silo(), B) == ["three"]
+    assert told(two, "lost")
+
+
+def test_a_conversation_that_is_archived_is_not_gone(two):
+    """The other partition counts."""
+    path = durable(two, B)
+    (path.parent / ".archive").mkdir(exist_ok=True)
+    path.rename(path.parent / ".archive" / path.name)
+    until(lambda: status(two)["verdict"] == "in-sync", "in sync")
+    time.sleep(2.5)  # two listings would have been enough to judge
+    assert not buried(two, B)
+    assert two.directory(two.silo(), B, archived=True)
+
+
+def test_many_at_once_are_nobodys_choice(machine, agent):
+    """The brake: no tombstone, all of it back, also what lay in the silo only."""
+    tree = machine.worktree("a", register=False)
+    for conversation in list(MANY)[:4]:
+        machine.write(tree, conversation, f"question {conversation}")
+    machine.ok("register", tree)
+    for conversation in list(MANY)[4:]:
+        machine.write(machine.silo(), conversation, f"question {conversation}")
+    machine.ok("sync")
+    running = agent()
+    until(lambda: kept(machine, *MANY), "kept copies", patience=60)
+    before = {c: machine.questions(machine.silo(), c) for c in MANY}
+    for conversation in MANY:
+        shutil.rmtree(durable(machine, conversation))
+    until(lambda: all(durable(machine, c) for c in MANY), "all of them back", patience=30)
+    assert {c: machine.questions(machine.silo(), c) for c in MANY} == before
+    assert not any(buried(machine, c) for c in MANY)
+    assert told(machine, "lost")
+    assert running.process.poll() is None
+
+
+def test_a_removal_while_no_agent_runs_is_understood(machine):
+    """Projection and durable copy are both gone: a person removed it. The left-over elsewhere stays alone."""
+    for name in "ab":
+        machine.worktree(name, register=False)
+        machine.write(machine.base / name, A, "one")
+        machine.ok("register", machine.base / name)
+    machine.ok("sync")
+    jp_removes(machine, machine.base / "a", A)
+    machine.ok("sync")
+    assert buried(machine, A)
+    assert durable(machine, A) is None
+    assert machine.questions(machine.base / "b", A) == ["one"]
+
+
+def test_git_clean_removes_projections_only(two):
+    """A worktree without its copies is a worktree where it is local: nothing comes back, nothing goes."""
+    shutil.rmtree(two.directory(two.base / "a", A))
+    until(lambda: two.directory(two.base / "a", A) is None and status(two)["verdict"] == "in-sync", "local there")
+    assert two.questions(two.silo(), A) == ["one", "two"]
+    two.ok("verify")
