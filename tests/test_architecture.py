@@ -23,7 +23,8 @@ CORE = frozenset({
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "agenda", "apply", "chosen", "comparing", "engine", "health", "index", "knowledge", "ledger", "lookout",
-    "looking", "loop", "outcome", "provenance", "publish", "recording", "recover", "registry", "removals", "restoring", "retention", "settling",
+    "looking", "loop", "outcome", "provenance", "publish", "recording", "recover", "registry",
+    "removals", "restoring", "retention", "settling",
     "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.

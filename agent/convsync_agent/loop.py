@@ -19,9 +19,8 @@ from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.recover import recover
 from convsync_agent.retention import Retention
-from convsync_agent.scan import View
 from convsync_agent.settings import Settings
-from convsync_agent.site import Site, TreeState, resolve
+from convsync_agent.site import Site, resolve
 
 LOCK = "agent.lock"
 BATCH = 256
@@ -146,7 +145,7 @@ class Agent:
         elif hint.change is Change.LOCKS:
             conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
             ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
-            for site in self._sites_of(hint.root):
+            for site in self.engine.sites_of(hint.root):
                 if not ours and conversation is not None:
                     self.engine.removals.locked[site.id, conversation] = time.time_ns()
                 if conversation in self.agenda.waiting(site.id):
@@ -156,8 +155,8 @@ class Agent:
 
     def _on_content(self, hint: Hint) -> None:
         conversation = parse_dirname(hint.conversation_dir)
-        for site in self._sites_of(hint.root):
-            view = self._view(site, hint.root)
+        for site in self.engine.sites_of(hint.root):
+            view = site.view_at(hint.root)
             if conversation is None or view is None:
                 if hint.change is Change.LISTING:
                     self.agenda.relist(hint.root)
@@ -201,8 +200,8 @@ class Agent:
             self._arm_all()
             self._rescan_all(reason)
         for root in self.agenda.take_relist():
-            for site in self._sites_of(root):
-                view = self._view(site, root)
+            for site in self.engine.sites_of(root):
+                view = site.view_at(root)
                 if view is not None:
                     self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
         while True:
@@ -279,10 +278,10 @@ class Agent:
     def _rearm(self, root: str) -> None:
         self.agenda.touched = True
         now = time.time_ns() // 1_000_000
-        for site in self._sites_of(root):
+        for site in self.engine.sites_of(root):
             self.lookout.arm(root, silo=site.silo.root.path == root)
             resolve(site, now)  # after arming: what appears from here on is heard
-            view = self._view(site, root)
+            view = site.view_at(root)
             if view is not None:
                 self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
             self._report(site, self.engine.cycle(site, ()))
@@ -303,16 +302,6 @@ class Agent:
         for root in old - {r for s in fresh.sites.values() for r in (s.silo.root.path, *s.trees)}:
             self.lookout.disarm(root)
         self.agenda.rescan_all("registry")
-
-    def _sites_of(self, root: str) -> list[Site]:
-        return [s for s in self.engine.sites.values() if s.silo.root.path == root or root in s.trees]
-
-    @staticmethod
-    def _view(site: Site, root: str) -> View | None:
-        if site.silo.root.path == root:
-            return site.silo
-        tree = site.trees.get(root)
-        return tree.view if tree is not None and tree.state is TreeState.WATCHING else None
 
     # -- saying so --------------------------------------------------------------
 
