@@ -22,10 +22,10 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "chosen", "comparing", "engine", "health", "index", "knowledge", "ledger", "lookout",
-    "looking", "loop", "outcome", "provenance", "publish", "recording", "recover", "registry",
-    "removals", "restoring", "retention", "settling",
-    "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
+    "agenda", "apply", "chosen", "comparing", "departed", "engine", "health", "holdings", "index", "knowledge",
+    "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
+    "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
+    "reviving", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -42,7 +42,7 @@ OWNERS = {
     "watchdog": {"watch", "inotify"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state"},
+    "sqlite3": {"state", "whereabouts"},  # whereabouts: a part of it, for the type of the connection
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},

@@ -25,12 +25,14 @@ from convsync_agent.model import (
     UNSAVED_NS,
     Absence,
     Agreed,
+    Copy,
     Digest,
     Fate,
     Guard,
     ImportPolicy,
     Partition,
     Policy,
+    Readable,
     Root,
     Snapshot,
     Unit,
@@ -81,21 +83,31 @@ class Engine:
         self.vault = Vault(data_dir, settings.trash_keep_days)
         self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
         self.holdings = Holdings(state)
-        self.losses = Losses(self.ledger, self.knower)
+        self.losses = Losses(self)
+
+    def sites_of(self, root: str) -> list[Site]:
+        """The workspaces to which a root belongs."""
+        return [s for s in self.sites.values() if s.silo.root.path == root or root in s.trees]
 
     def renewed(self) -> Engine:
         """The same after the registry changed: sites taken anew, what is known of the disk and of writers kept."""
         fresh = Engine(self.state, self.history.data_dir, self.settings)
         fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
         fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
+        fresh.losses.copies, fresh.losses.written = self.losses.copies, self.losses.written
         return fresh
 
     # -- what to look at --------------------------------------------------------
 
+    def locate(self, site: Site) -> bool:
+        """Look what is at each path now, and note who went or came back. True if anything changed."""
+        changed = resolve(site, _now_ms())
+        self.losses.tell(site, self.holdings.note(site))
+        return changed
+
     def rescan(self, site: Site, views: Iterable[View] | None = None) -> set[int]:
         """List the roots and stat everything in them. Returns the conversations that are not as recorded."""
-        resolve(site, _now_ms())
-        self.losses.tell(site, self.holdings.note(site))
+        self.locate(site)
         dirty: set[int] = set()
         for view in views or site.views():
             began = time.time_ns()
@@ -130,10 +142,9 @@ class Engine:
         todo = set(outcome.looked)
         try:
             for number in range(PASSES):
-                absent = self.removals.survey(site, todo)
-                todo |= absent.keys()
+                absent, snapshots, seen = self._see(site, todo)
                 outcome.looked |= todo
-                snapshots, seen = take(site, self.eye, self.knower, todo)
+                self.losses.looked(seen)
                 plan = self._decide(site, snapshots, outcome.looked if number == 0 else todo, absent)
                 if dry:
                     outcome.results.extend(Done(a) for a in plan.actions)
@@ -163,6 +174,20 @@ class Engine:
                 detail = f"cannot write the state: {reason_of(error)}"
                 outcome.problems.append(Problem(kind_of(error), None, None, detail))
         return outcome
+
+    def _see(self, site: Site, todo: set[int]) -> tuple[dict[int, Absence], list[Snapshot], list[tuple[Copy, int]]]:
+        """What is gone, and snapshots that agree with it. Adds to `todo` what has to be judged once more."""
+        absent = self.removals.survey(site, todo)
+        for _ in range(PASSES):
+            todo |= absent.keys()
+            snapshots, seen = take(site, self.eye, self.knower, todo)
+            here = next(s.copies for s in snapshots if s.root.is_silo)
+            # One that went between listing and look is gone as well, and never "only in a worktree".
+            late = {c for c in todo & site.silo.records.keys() if c not in here and c not in absent}
+            if not late or site.silo_state is not Readable.YES:
+                break
+            absent |= self.removals.survey(site, late)
+        return absent, snapshots, seen
 
     def _not_now(self, outcome: Outcome) -> set[int]:
         return {r.action.conversation for r in outcome.results if not isinstance(r, Done)}

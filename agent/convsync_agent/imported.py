@@ -1,7 +1,7 @@
-"""Durable copies that do not exist yet: each built whole under a dot name, then renamed into place.
+"""Copies that do not exist yet: each built whole under a dot name, then renamed into place.
 
-A burst shares everything that is dear: one barrier for all files, one listing of the silo while all their
-locks are held, one barrier for the names.
+A burst shares everything that is dear: one barrier for all files, one listing of the root while all their
+locks are held, one barrier for the names. A projection goes the same way, without any barrier: it is not durable.
 """
 
 from __future__ import annotations
@@ -68,28 +68,34 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
 
 @dataclass(slots=True)
 class Importer:
-    """Imports bursts of conversations into one silo. `stores()` lists the `.jp` directories concerned."""
+    """Imports bursts of conversations into one silo. `stores()` lists the `.jp` directories concerned.
+
+    With `into`, a worktree, it is the other way round: their projections are made there.
+    """
 
     silo: Root
     stores: Callable[[], Sequence[str]]
     read: Read
     barrier_from: int
+    into: Root | None = None
 
     def imports(self, actions: Sequence[Import]) -> Iterator[Result]:
         """Every action's result. Nothing has a visible name before its bytes are durable."""
         with ExitStack() as stack:
             try:
-                root_fd = stack.enter_context(fs.opened_dir(self.silo.path))
-                fs.make_dir(fs.CONVERSATIONS, root_fd)  # below an open fd of a silo that is there
+                root = self.into or self.silo
+                root_fd = stack.enter_context(fs.opened_dir(root.path))
+                fs.make_dir(fs.CONVERSATIONS, root_fd)  # below an open fd of a root that is there
                 live = stack.enter_context(fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd))
-                stage_fd = stack.enter_context(staging.opened(self.silo))
+                stage_fd = stack.enter_context(staging.opened(root))
             except OSError as error:
                 yield from (failed_with(a, error) for a in actions)
                 return
-            single = not kernel.has_syncfs() or sum(3 + len(a.extras) for a in actions) < self.barrier_from
+            few = sum(3 + len(a.extras) for a in actions) < self.barrier_from
+            single = few or self.into is not None or not kernel.has_syncfs()
             built: list[Building] = []
             for action in actions:
-                yield from attempt([action], self._build, action, stage_fd, single, built)
+                yield from attempt([action], self._build, action, stage_fd, single and self.into is None, built)
             failed = [] if single or not built else barrier(stage_fd, [b.action for b in built])
             if failed:
                 yield from failed
@@ -97,6 +103,9 @@ class Importer:
                 return
             placed: list[Building] = []
             yield from self._place(built, live, stage_fd, placed)
+            if self.into is not None:
+                yield from (Done(b.action, b.files) for b in placed)
+                return
             archived = {Partition.ARCHIVED} & {b.action.partition for b in placed}
             failed = self._archive_barrier(live, placed) if archived and single else []
             failed = failed or (barrier(live, [b.action for b in placed], directory=single) if placed else [])

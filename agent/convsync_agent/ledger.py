@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from convsync_agent.model import Copy, Digest, Root, Unit
@@ -119,6 +120,13 @@ class Ledger:
             and e.kind != "deaf"
         ]
         return new, gone
+
+    def tell(self, entry: Attention) -> None:
+        """An entry that no cycle finds. A state that cannot be written keeps it in memory (R8)."""
+        self.entries.setdefault(key_of(entry), entry)
+        self.version += 1
+        with contextlib.suppress(OSError), self._state.transaction():
+            self._state.put_attention(entry)
 
     def close(self, kind: str, workspace: str, conversation: int) -> int:
         """A person acknowledged it: drop every entry of this kind. Returns how many."""

@@ -19,8 +19,9 @@ from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.recover import recover
 from convsync_agent.retention import Retention
+from convsync_agent.returning import Returning
 from convsync_agent.settings import Settings
-from convsync_agent.site import Site, resolve
+from convsync_agent.site import Site
 
 LOCK = "agent.lock"
 BATCH = 256
@@ -42,6 +43,7 @@ class Agent:
         self.started_ms = time.time_ns() // 1_000_000
         self.agenda = Agenda()
         self.retention = Retention()
+        self.returning = Returning()
         self.pokes: set[str] = set()
         self.last_error: dict[str, Any] | None = None
         self._published: dict[str, Any] = {}
@@ -113,9 +115,8 @@ class Agent:
     # -- one turn ---------------------------------------------------------------
 
     def _turn(self) -> None:
-        timeout = max(
-            0.0, min(self.agenda.wait(), self.lookout.health.wait(), self._publish_wait(), self.engine.vault.wait())
-        )
+        waits = (self.lookout.health.wait(), self._publish_wait(), self.engine.vault.wait(), self.returning.wait())
+        timeout = max(0.0, min(self.agenda.wait(), *waits))
         try:
             first = self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait()
             self._sort(first)
@@ -170,6 +171,8 @@ class Agent:
             tree = site.trees.get(hint.root)
             if tree is not None:
                 tree.last_change_ms = time.time_ns() // 1_000_000
+                if hint.change in (Change.WRITTEN, Change.TOUCHED):
+                    self.engine.losses.wrote(hint.root, conversation, hint.file)
 
     def _on_root(self, hint: Hint) -> None:
         if hint.change is Change.DEAF:
@@ -248,6 +251,7 @@ class Agent:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites)
         self.retention.run(self.engine)
+        self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
             self.engine.vault.step(self.engine.sites, self.engine.eye)
             self.engine.contents.clear()
@@ -257,7 +261,7 @@ class Agent:
             self.lookout.replace()
             self.agenda.rescan_all("watcher replaced")
         elif due.rescan:
-            if any(resolve(s, time.time_ns() // 1_000_000) for s in self.engine.sites.values()):
+            if any(self.engine.locate(s) for s in self.engine.sites.values()):
                 self._arm_all()
             self._rescan_all("net")
 
@@ -277,10 +281,10 @@ class Agent:
 
     def _rearm(self, root: str) -> None:
         self.agenda.touched = True
-        now = time.time_ns() // 1_000_000
+        self.returning.soon()
         for site in self.engine.sites_of(root):
             self.lookout.arm(root, silo=site.silo.root.path == root)
-            resolve(site, now)  # after arming: what appears from here on is heard
+            self.engine.locate(site)  # after arming: what appears from here on is heard
             view = site.view_at(root)
             if view is not None:
                 self.agenda.add_all(site.id, self.engine.rescan(site, [view]))

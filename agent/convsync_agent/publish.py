@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from convsync_agent import __version__
-from convsync_agent.site import Site, count
+from convsync_agent.homecoming import Reason
+from convsync_agent.site import Site, Tree, TreeState, count, count_missing, prospect
 from convsync_agent.state import Attention
 
 if TYPE_CHECKING:
@@ -30,11 +31,14 @@ COUNTED = ("behind", "held", "conflict", "split", "deferred", "removed")
 
 def describe(engine: Engine, deferred: dict[str, set[int]]) -> list[dict[str, Any]]:
     """The `workspaces` part of `status --json` (cli.md). `deferred`: conversations by workspace."""
-    return [describe_site(engine.sites[k], engine.ledger, deferred.get(k, set())) for k in sorted(engine.sites)]
+    setting = str(engine.settings.reproject)
+    return [
+        describe_site(engine.sites[k], engine.ledger, deferred.get(k, set()), setting) for k in sorted(engine.sites)
+    ]
 
 
-def describe_site(site: Site, ledger: Ledger, deferred: set[int]) -> dict[str, Any]:
-    """One workspace with its worktrees, their states and counts."""
+def describe_site(site: Site, ledger: Ledger, deferred: set[int], setting: str = "auto") -> dict[str, Any]:
+    """One workspace with its worktrees, their states and counts. `setting`: recovery.reproject."""
     entries = [e for e in ledger.entries.values() if e.workspace == site.id]
     listing = site.silo.listing
     return {
@@ -48,12 +52,24 @@ def describe_site(site: Site, ledger: Ledger, deferred: set[int]) -> dict[str, A
                 "state": str(tree.state),
                 "since": tree.since_ms,
                 "last_change_at": tree.last_change_ms,
-                "counts": count(listing, tree.view.listing)
+                "counts": (
+                    count_missing(site, tree) if tree.state is TreeState.MISSING else count(listing, tree.view.listing)
+                )
                 | tally(entries, store, deferred, tree.view.listing.conversations()),
+                **_prospect(site, tree, setting),
             }
             for store, tree in sorted(site.trees.items())
         ],
     }
+
+
+def _prospect(site: Site, tree: Tree, setting: str) -> dict[str, Any]:
+    """How many projections it held and has not got back, and why not yet."""
+    if not tree.held or tree.state is not TreeState.WATCHING:
+        return {"restorable": 0, "recovery": ""}
+    reason, known = prospect(site, tree, setting)
+    number = 0 if reason in (Reason.NEVER, Reason.NO_REFRESH) else len(known.restorable)
+    return {"restorable": number, "recovery": str(reason) if number else ""}
 
 
 def tally(entries: list[Attention], store: str, deferred: set[int], here: set[int]) -> dict[str, int]:

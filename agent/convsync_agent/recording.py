@@ -36,6 +36,7 @@ def record(engine: Engine, site: Site, seen: Sequence[tuple[Copy, int]], plan: P
         if where in blocked or (copy.conversation, None) in blocked:
             continue
         engine.placed.pop((copy.root, copy.conversation), None)
+        engine.losses.recorded(copy)
         raw = pack(copy, dir_mtime, now)
         if views[copy.root].records.get(copy.conversation) != raw:
             if copy.root.is_silo and copy.conversation not in site.silo.records:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from convsync_agent import layout, silos
 from convsync_agent.dirs import jp_user_data_dir
 from convsync_agent.engine import Engine
-from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
+from convsync_agent.errors import NotFound, Refused, StorageProblem, UsageProblem, reason_of, storage_problem
 from convsync_agent.model import Kind, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Import
@@ -163,6 +163,19 @@ def unregister(engine: Engine, path: str) -> str:
     return row.path
 
 
+def repath(engine: Engine, site: Site, tree: Tree, path: str) -> None:
+    """A worktree moved: everything that is known of it goes with it. Raises OSError, and nothing is changed then.
+
+    Where the new path is registered already, the entry of the old one just ends.
+    """
+    old, new = tree.root.path, layout.store_of(path)
+    with engine.state.transaction():
+        if new not in site.trees:
+            engine.state.rename_root(old, new)
+            engine.state.put_worktree(tree.worktree._replace(path=path))
+        engine.state.remove_worktree(tree.worktree.path, old)
+
+
 def find_registered(engine: Engine, path: str) -> Worktree:
     """The registered worktree at or above `path`, also when nothing is there any more."""
     rows = {t.worktree.path: t.worktree for s in engine.sites.values() for t in s.trees.values()}
@@ -177,6 +190,19 @@ def find_registered(engine: Engine, path: str) -> Worktree:
     raise NotFound(
         "not a registered worktree", where=os.path.realpath(path), hint="convsync status shows the registered ones"
     )
+
+
+def remove_git_worktree(common_dir: str, path: str, *, force: bool) -> None:
+    """`git worktree remove`, because a person asked for it. Raises Refused with what git says."""
+    argv = ["git", "-C", common_dir, "worktree", "remove", *(["--force"] if force else []), "--", path]
+    try:
+        done = subprocess.run(argv, capture_output=True, check=False)
+    except OSError as error:
+        raise Refused(f"git cannot be run: {reason_of(error)}", where=path, hint="install git", code="git") from None
+    if done.returncode:
+        lines = [n.partition(": ")[2] or n for n in os.fsdecode(done.stderr).splitlines() if n.strip()]
+        hint = f"git -C {path} status; what is in it is durable now, so --force loses no conversation"
+        raise Refused(f"git says: {'; '.join(lines)}", where=path, hint=hint, code="git")
 
 
 def sibling_worktrees(path: str) -> list[str]:

@@ -1,4 +1,8 @@
-"""When the rules of retention are applied: by the agent, once a day, never to what is under an open entry."""
+"""When the rules of retention are applied: by the agent, once a day, to the history and to kept copies.
+
+Never to versions under an open entry, and to kept copies only of conversations that are gone. Conversations
+themselves have no retention, nor have tombstones.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ log = logs.get("retention")
 
 
 class Retention:
-    """Applies `history.*` of the settings. The next time is a day after the last, or after the start."""
+    """Applies `history.*` and `trash.keep_days`. The next time is a day after the last, or soon after the start."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + 60.0  # not while everything is being looked at for the first time
@@ -27,23 +31,34 @@ class Retention:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + DAY_SECONDS
-        open_entries = {(e.workspace, e.conversation) for e in engine.ledger.entries.values()}
+        now_ms = time.time_ns() // 1_000_000
+        for prune in (_prune_history, _prune_trash):
+            try:
+                prune(engine, now_ms)
+            except OSError as error:
+                log.warning("retention failed", code=error.errno)
 
-        def protected(kept: Manifest) -> bool:
-            return (kept.workspace, kept.conversation) in open_entries
 
-        settings = engine.settings
-        try:
-            gone = engine.history.prune(
-                None,
-                time.time_ns() // 1_000_000,
-                keep_days=settings.history_keep_days,
-                keep_versions=settings.history_keep_versions,
-                max_bytes=settings.history_max_bytes,
-                protected=protected,
-            )
-        except OSError as error:
-            log.warning("retention failed", code=error.errno)
-            return
-        if gone.versions:
-            log.info("retention", versions=gone.versions, bytes=gone.bytes)
+def _prune_history(engine: Engine, now_ms: int) -> None:
+    open_entries = {(e.workspace, e.conversation) for e in engine.ledger.entries.values()}
+
+    def protected(kept: Manifest) -> bool:
+        return (kept.workspace, kept.conversation) in open_entries
+
+    settings = engine.settings
+    gone = engine.history.prune(
+        None,
+        now_ms,
+        keep_days=settings.history_keep_days,
+        keep_versions=settings.history_keep_versions,
+        max_bytes=settings.history_max_bytes,
+        protected=protected,
+    )
+    if gone.versions:
+        log.info("retention", versions=gone.versions, bytes=gone.bytes)
+
+
+def _prune_trash(engine: Engine, now_ms: int) -> None:
+    gone = engine.vault.shelter.prune(now_ms, engine.settings.trash_keep_days)
+    if gone.copies:
+        log.info("retention", copies=gone.copies, bytes=gone.bytes)

@@ -8,10 +8,12 @@ from enum import StrEnum
 
 from convsync_agent import layout
 from convsync_agent.fs import CONVERSATIONS
+from convsync_agent.homecoming import Reason, Sorted, judge, sort_out
 from convsync_agent.model import Digest, Kind, Presence, Readable, Root, Unit
-from convsync_agent.records import unpack_digest
+from convsync_agent.records import unpack, unpack_digest
 from convsync_agent.scan import Listing, View
 from convsync_agent.state import State, Workspace, Worktree
+from convsync_agent.whereabouts import Whereabouts
 
 
 class TreeState(StrEnum):
@@ -32,6 +34,8 @@ class Tree:
     since_ms: int = 0
     last_change_ms: int | None = None
     identity: tuple[int, int] | None = None
+    home: Whereabouts | None = None  # where it was when it was last seen there
+    held: dict[int, str | None] = field(default_factory=dict)  # what it lost by going: HEAD then, by conversation
 
     @property
     def root(self) -> Root:
@@ -59,6 +63,13 @@ class Site:
         """The `.jp` directories whose stray lock files count (contract 7.1)."""
         return [p for p, t in self.trees.items() if t.state is TreeState.WATCHING]
 
+    def view_at(self, root: str) -> View | None:
+        """The silo, or a worktree that is watched, by the path of its root."""
+        if self.silo.root.path == root:
+            return self.silo
+        tree = self.trees.get(root)
+        return tree.view if tree is not None and tree.state is TreeState.WATCHING else None
+
     def watched(self) -> list[Tree]:
         return [t for t in self.trees.values() if t.state is TreeState.WATCHING]
 
@@ -76,16 +87,22 @@ def load_sites(state: State, now_ms: int) -> dict[str, Site]:
     for workspace in state.workspaces():
         silo = View(Root(Kind.SILO, workspace.silo), Listing(), state.records(workspace.id, workspace.silo))
         sites[workspace.id] = Site(workspace, silo)
+    homes = state.whereabouts()
     for row in state.worktrees():
         site = sites.get(row.workspace)
         if site is not None:
             store = layout.store_of(row.path)
             view = View(Root(Kind.WORKTREE, store), Listing(), state.records(row.workspace, store))
-            site.trees[store] = Tree(row, view, since_ms=row.registered_ms)
+            site.trees[store] = Tree(
+                row, view, since_ms=row.registered_ms, home=homes.get(store), held=state.held(store)
+            )
     for site in sites.values():
         for conversation, root, unit, digest in state.behind(site.id):
             site.behind[conversation, Root(Kind.WORKTREE, root), Unit(unit)] = unpack_digest(digest)
         resolve(site, now_ms)
+        for tree in site.trees.values():
+            if tree.state is TreeState.MISSING and tree.home is not None and tree.home.went_ms:
+                tree.since_ms = tree.home.went_ms  # who looked then wrote it down
     return sites
 
 
@@ -120,10 +137,19 @@ def tree_state(tree: Tree, workspace: str) -> TreeState:
     except OSError:
         return TreeState.ERROR
     if found is None:
-        return TreeState.ERROR
+        there = os.path.lexists(os.path.join(tree.root.path, layout.ID_FILE))
+        return TreeState.ERROR if there else TreeState.MISSING
     if os.path.islink(os.path.join(tree.root.path, CONVERSATIONS)):
         return TreeState.ERROR
     return TreeState.WATCHING if found == workspace else TreeState.FOREIGN
+
+
+def prospect(site: Site, tree: Tree, setting: str) -> tuple[Reason, Sorted]:
+    """Whether what it held is to be put back, by what is remembered. SETTLING: as soon as everything rests."""
+    head = tree.home.head if tree.home is not None else None
+    here = tree.view.listing.conversations() if tree.state is TreeState.WATCHING else set()
+    known = sort_out(tree.held, here, site.silo.listing.live.keys(), head)
+    return judge(setting, known, refresh=tree.worktree.refresh, rests=False), known
 
 
 def presence(site: Site, tree: Tree, conversation: int) -> Presence:
@@ -133,6 +159,19 @@ def presence(site: Site, tree: Tree, conversation: int) -> Presence:
     if durable and here:
         return Presence.PROJECTED
     return Presence.USER_LOCAL_ONLY if durable else Presence.WORKSPACE_ONLY
+
+
+def count_missing(site: Site, tree: Tree) -> dict[str, int]:
+    """The same of one that is gone, from what it held: `projected` is durable, `external` was never seen so."""
+    noted = tree.home is not None and tree.home.went_ms
+    held = tree.held.keys() if noted else {c for c, raw in tree.view.records.items() if not unpack(raw).archived}
+    silo = site.silo.listing
+    return {
+        "projected": len(held & silo.live.keys()),
+        "local": len(silo.live.keys() - held),
+        "external": len(held - silo.conversations()),
+        "archived": len(silo.archived),
+    }
 
 
 def count(silo: Listing, tree: Listing) -> dict[str, int]:

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
+from convsync_agent.whereabouts import TABLES, WhereaboutsTables
 
-VERSION = 2
+VERSION = 3
 NAME = "state.db"
 LOG_ROWS = 10_000
 MIGRATIONS = (
@@ -49,6 +50,7 @@ MIGRATIONS = (
         workspace TEXT NOT NULL, root TEXT NOT NULL, conversation INTEGER NOT NULL, unit TEXT NOT NULL,
         digest BLOB NOT NULL, PRIMARY KEY (workspace, root, conversation, unit)) STRICT, WITHOUT ROWID;
     """,
+    TABLES,
 )
 
 
@@ -80,7 +82,7 @@ class Attention(NamedTuple):
     lasting: bool
 
 
-class State:
+class State(WhereaboutsTables):
     """The open database. Use `writer` or `reader`; one writer transaction at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -131,6 +133,7 @@ class State:
         self._db.execute("DELETE FROM seen WHERE root = ?", (store,))
         self._db.execute("DELETE FROM attention WHERE root = ?", (store,))
         self._db.execute("DELETE FROM behind WHERE root = ?", (store,))
+        self.forget_whereabouts(store)
         for table in ("seen", "attention", "pending", "lineage", "behind"):
             self._db.execute(
                 f"DELETE FROM {table} WHERE workspace NOT IN (SELECT workspace FROM worktree)"  # noqa: S608
@@ -154,7 +157,8 @@ class State:
         self._db.executemany("DELETE FROM seen WHERE workspace = ? AND root = ? AND conversation = ?", rows)
 
     def rename_root(self, old: str, new: str) -> None:
-        """The same directory under another path: a silo that was built under a temporary name."""
+        """The same directory under another path: a silo built under a temporary name, a worktree that moved."""
+        self.move_whereabouts(old, new)
         for column, table in (("root", "seen"), ("root", "attention"), ("root", "behind"), ("target", "pending")):
             self._db.execute(f"UPDATE OR REPLACE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608
 
@@ -273,6 +277,10 @@ def reader(directory: str) -> State | None:
         if found > VERSION:
             db.close()
             raise _newer(found, path)
+        if 0 < found < VERSION:  # of an earlier convsync: whoever asks first brings it up to date
+            db.close()
+            writer(directory).close()
+            return reader(directory)
     except sqlite3.Error as error:
         raise _broken(error, path) from None
     return State(db) if found else None

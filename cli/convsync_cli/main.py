@@ -24,6 +24,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "status": "status",
         "sync": "sync",
         "verify": "verify",
+        "remove-worktree": "recovery",
+        "recover": "recovery",
     },
     "Conversations": {
         "ls": "listing",
@@ -34,6 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
+        "trash": "trash",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 HINTS = {
     "held": "mend or remove it (bytes are kept: convsync history {id})",
-    "conflict": "convsync history {id}, then: convsync accept {id} (or: convsync restore {id})",
+    "conflict": "convsync diff {id}, then: accept or undo {id}",
     "behind": "nothing, or take it over on purpose: convsync accept {id} (git switch back ends it, too)",
+    "removed": "delete it there, too; or: convsync trash restore {id}",
+    "lost": "convsync verify, then: convsync accept {id}",
     "split": "move it to one side with jp c archive or jp c unarchive",
     "no-space": "free some space; convsync goes on by itself",
     "denied": "check owner and permissions; convsync goes on by itself",

@@ -10,6 +10,7 @@ from convsync_agent.state import Attention, State
 from convsync_cli.reports import as_attention
 
 LOCK = "agent.lock"
+BRANCH = "; git is not on the branch that it was on"
 
 
 def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]:
@@ -31,7 +32,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
         if opened is not None:
             opened.close()
     workspaces, entries = _within(workspaces, entries, path)
-    attention = [as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces)
+    attention = [as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces, running=running)
     kinds = {a["kind"] for a in attention}
     gone = any(w.get("missing") for w in workspaces)
     for workspace in workspaces:
@@ -90,17 +91,21 @@ def _within(
     raise NotFound("not a registered worktree", where=at, hint="convsync register")
 
 
-def _missing(workspaces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Worktrees that are gone, and silos: listed, and only the latter changes the verdict."""
+def _missing(workspaces: list[dict[str, Any]], *, running: bool) -> list[dict[str, Any]]:
+    """Worktrees that are gone, or are back without what they held: listed, and no change of the verdict."""
     found = []
     for workspace in workspaces:
         for tree in workspace["worktrees"]:
+            entry = Attention("missing", workspace["id"], 0, tree["path"], tree["since"], "", lasting=False)
             if tree["state"] == "missing":
-                detail = (
-                    f"the worktree is gone; {workspace['durable']['live']} durable conversations are safe in the silo"
-                )
-                entry = Attention("missing", workspace["id"], 0, tree["path"], tree["since"], detail, lasting=False)
-                found.append(as_attention(entry))
+                safe, loose = tree["counts"]["projected"], tree["counts"]["external"]
+                detail = f"the worktree is gone; {safe} of {safe + loose} conversations that it held are durable"
+                found.append(as_attention(entry._replace(detail=detail)))
+            elif tree.get("restorable") and (tree["recovery"] != "settling" or not running):
+                detail = f"the worktree is back; {tree['restorable']} projections that it held can be put back"
+                detail += BRANCH if tree["recovery"] == "branch" else ""
+                hint = f"convsync recover {tree['path']}"
+                found.append(as_attention(entry._replace(detail=detail)) | {"hint": hint})
     return found
 
 

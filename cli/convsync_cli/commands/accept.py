@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from convsync_cli.target import Target
 
 SILO = "silo"
+CLOSED = ("conflict", "lost")  # the kinds of attention that end when a person has seen them
 
 
 @command(
     "accept",
     example="convsync accept jp-c17457886043 --from ~/code/feature",
-    short_help="Take over a copy on purpose, or close a conflict.",
+    short_help="Take over a copy on purpose, or close a conflict or loss.",
 )
 @click.argument("target", default="")
 @click.option("--from", "source", metavar="PATH", help="The worktree (or the silo) whose copy becomes current.")
@@ -36,24 +37,49 @@ def accept(context: Context, target: str, source: str | None) -> int:
     """Decide what convsync left to you.
 
     With --from, that copy becomes the current content everywhere and what it replaces is kept; of a worktree
-    that lost an open conflict it is what it lost. Without, a conflict is closed (what is current stays), and a
-    single copy that is behind is taken over.
+    that lost an open conflict it is what it lost. Without, a conflict or a loss is closed (what is current stays);
+    where neither is open, a single copy that is behind is taken over.
     """
-    from convsync_cli.target import resolve_target  # noqa: PLC0415
-
-    found = resolve_target(context, target)
     with context.engine() as engine:
+        found = _resolve(context, engine, target)
         site = engine.sites[found.workspace]
         entries = [e for e in engine.ledger.entries.values() if (e.workspace, e.conversation) == found]
         root = _root_named(site, source) if source is not None else _root_meant(found, entries)
         if root is None:
-            closed = engine.ledger.close("conflict", *found)
+            closed = {kind: number for kind in CLOSED if (number := engine.ledger.close(kind, *found))}
+            _let_go(engine, site, found, entries)
             _tell_closed(context, site, found, closed)
         else:
             lost = any(e.kind == "conflict" and e.root == root for e in entries)
             _take_over(context, engine, found, root, lost=lost)
     context.tell_agent()
     return 0
+
+
+def _resolve(context: Context, engine: Engine, text: str) -> Target:
+    """TARGET; also one of which nothing is left but the entry that says so."""
+    from convsync_agent.names import parse_id  # noqa: PLC0415
+    from convsync_cli.target import Target, resolve_target  # noqa: PLC0415
+
+    try:
+        return resolve_target(context, text)
+    except NotFound:
+        number = parse_id(text.strip())
+        ours = [e for e in engine.ledger.entries.values() if e.kind in CLOSED and e.workspace in engine.sites]
+        told = {(e.workspace, e.conversation) for e in ours if e.conversation == number}
+        if number is None or len(told) != 1:
+            raise
+        return Target(*told.pop())
+
+
+def _let_go(engine: Engine, site: Site, target: Target, entries: list[Attention]) -> None:
+    """What is gone, and could not be put back, is told in every cycle: a person who accepts that ends it."""
+    from convsync_agent.chosen import look  # noqa: PLC0415
+    from convsync_agent.plan import Bury, Plan  # noqa: PLC0415
+
+    if any(e.kind == "lost" and not e.lasting for e in entries) and not look(engine, site, target.conversation):
+        engine.perform(site, Plan((Bury(target.conversation, site.silo.root, "accepted"),)))
+        engine.cycle(site, {target.conversation})  # records it
 
 
 def _root_named(site: Site, source: str) -> str:
@@ -73,8 +99,8 @@ def _root_named(site: Site, source: str) -> str:
 
 
 def _root_meant(target: Target, entries: list[Attention]) -> str | None:
-    """Without --from: None closes the conflict, else the root of the one copy that is behind."""
-    if any(e.kind == "conflict" for e in entries):
+    """Without --from: None closes what is open, else the root of the one copy that is behind."""
+    if any(e.kind in CLOSED for e in entries):
         return None
     behind = sorted({e.root for e in entries if e.kind == "behind"})
     if not behind:
@@ -127,15 +153,17 @@ def _require_valid(copies: list[Copy], root: str) -> None:
         )
 
 
-def _tell_closed(context: Context, site: Site, target: Target, closed: int) -> None:
+def _tell_closed(context: Context, site: Site, target: Target, closed: dict[str, int]) -> None:
     from convsync_agent.index import describe, load_index  # noqa: PLC0415
 
     entry = next((e for e in load_index(site) if e.id == target.conversation), None)
     row = describe(site, entry).as_json() if entry else None
     current = {k: row[k] for k in ("events", "lastActivityAt", "presence", "worktrees")} if row else None
     if context.as_json:
-        output.document({"conversation": target.id, "closed": closed, "current": current})
+        output.document({"conversation": target.id, "closed": sum(closed.values()), "current": current})
     elif not context.quiet:
-        stays = f" ({output.plural(current['events'], 'event')})" if current else ""
-        output.line(f"{target.id} stays as it is{stays}; the conflict is closed")
-        output.line(f"the other content stays in the history: convsync history {target.id}")
+        stays = f"stays as it is ({output.plural(current['events'], 'event')})" if current else "is gone"
+        kinds = " and ".join({"conflict": "the conflict", "lost": "the loss"}[k] for k in closed)
+        output.line(f"{target.id} {stays}; {kinds} {'is' if len(closed) == 1 else 'are'} closed")
+        if "conflict" in closed:
+            output.line(f"the other content stays in the history: convsync history {target.id}")
