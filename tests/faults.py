@@ -51,6 +51,15 @@ _CHANGES = _NEEDS_SPACE | frozenset(["ftruncate", "rename", "renameat2", "unlink
 AHEAD_NS = 30 * 10**9
 
 
+def empty(directory):
+    """Remove what is in it, not itself."""
+    for child in list(directory.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
+
+
 class Died(BaseException):
     """The process is gone: whatever it calls from here on does nothing."""
 
@@ -152,8 +161,20 @@ class World(Machine):
         shutil.copytree(self.base, self.picture, symlinks=True)
 
     def set_back(self):
-        shutil.rmtree(self.base)
+        """As it was remembered; every worktree is the very directory that it was (its inode), not one made anew."""
+        aside = self.base.with_name("aside")
+        self.base.rename(aside)
         shutil.copytree(self.picture, self.base, symlinks=True)
+        for copied in self.base.glob("*/.jp"):
+            same = aside / copied.relative_to(self.base)
+            if same.is_dir():
+                empty(same)
+                for child in list(copied.iterdir()):
+                    child.rename(same / child.name)
+                shutil.copystat(copied, same)
+                copied.rmdir()
+                same.rename(copied)
+        shutil.rmtree(aside)
 
     @contextmanager
     def engine(self, **settings):

@@ -106,7 +106,7 @@ def test_a_durable_copy_that_is_lost_comes_back(two):
     until(lambda: durable(two, A), "put back")
     assert jp_loads(durable(two, A), durable(two, A)) == before
     until(lambda: in_step(two, A, two.silo(), two.base / "a", two.base / "b"), "in step")
-    assert told(two, "lost")
+    until(lambda: told(two, "lost"), "told")
     two.ok("verify")
 
 
@@ -117,7 +117,7 @@ def test_a_copy_that_went_to_jps_trash_is_put_back(two):
     path.rename(path.parent / ".trash" / path.name)
     until(lambda: durable(two, B), "put back")
     assert two.questions(two.silo(), B) == ["three"]
-    assert told(two, "lost")
+    until(lambda: told(two, "lost"), "told")
 
 
 def test_a_conversation_that_is_archived_is_not_gone(two):
