@@ -108,3 +108,36 @@ def no_disks() -> str:
         finally:
             disk.remove()
     return ""
+
+
+class Memory:
+    """A tmpfs over the directory `at`, with everything that was in it. It can be made too small, and large again."""
+
+    SIZE, INODES = 8 << 20, 4096
+
+    def __init__(self, at: Path):
+        self.at = at
+        with tempfile.TemporaryDirectory() as aside:
+            command("cp", "-a", f"{at}/.", aside)
+            command("mount", "-t", "tmpfs", "-o", f"size={self.SIZE},nr_inodes={self.INODES}", "convsync-test", at)
+            command("cp", "-a", f"{aside}/.", at)
+
+    def remount(self, how: str) -> None:
+        command("mount", "-o", f"remount,{how}", self.at)
+
+    def no_bytes(self) -> None:
+        found = os.statvfs(self.at)
+        self.remount(f"size={(found.f_blocks - found.f_bfree) * found.f_frsize}")
+
+    def no_inodes(self) -> None:
+        found = os.statvfs(self.at)
+        self.remount(f"nr_inodes={found.f_files - found.f_ffree}")
+
+    def no_writing(self) -> None:
+        self.remount("ro")
+
+    def mend(self) -> None:
+        self.remount(f"rw,size={self.SIZE},nr_inodes={self.INODES}")
+
+    def remove(self) -> None:
+        subprocess.run(["umount", "-l", str(self.at)], check=False, capture_output=True)

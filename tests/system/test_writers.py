@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -46,12 +47,15 @@ def start(machine, number, seed):
 
 
 def said(machine, conversation) -> set[str]:
-    """Every text in a root or in the history."""
-    raws = [(machine.directory(r, conversation) / "events.json").read_bytes() for r in roots(machine)]
+    """Every text in a root or in the history, where also lies what a dying agent had half staged."""
+    whole = [json.loads((machine.directory(r, conversation) / "events.json").read_bytes()) for r in roots(machine)]
     history = History(str(machine.base / "data/convsync"))
     for version in history.versions(WS, conversation):
-        raws += [raw for name, raw, _ in history.read(WS, conversation, version.version) if name == "events.json"]
-    return {e.get("content") for raw in raws for e in json.loads(raw)}
+        for name, raw, _ in history.read(WS, conversation, version.version):
+            if name == "events.json":
+                with contextlib.suppress(ValueError):
+                    whole.append(json.loads(raw))
+    return {e.get("content") for events in whole for e in events}
 
 
 def roots(machine):
