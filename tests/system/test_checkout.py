@@ -246,16 +246,18 @@ def test_a_merge_with_its_editor_open_is_waited_for_and_taken_over(machine, live
     git(live, "commit", "-qam", "more")
     git(live, "checkout", "-q", "main")
     until(lambda: told(machine), "behind")
-    pipe = machine.base / "pipe"
-    os.mkfifo(pipe)
-    script = f"sh -c 'cat {pipe} >/dev/null'"
-    env = {"PATH": os.environ["PATH"], "HOME": str(live), **WHO, "GIT_EDITOR": script}
+    opened, go_on = machine.base / "opened", machine.base / "go-on"
+    waits = f"sh -c 'touch {opened}; while [ ! -e {go_on} ]; do sleep 0.02; done'"
+    env = {"PATH": os.environ["PATH"], "HOME": str(live), **WHO, "GIT_EDITOR": waits}
     with subprocess.Popen(["git", "-C", str(live), "merge", "--no-ff", "--edit", "other"], env=env) as merging:
-        until(lambda: machine.questions(live, A) == ["one", "two", "three", "four"], "merged in the worktree")
-        until(lambda: not told(machine), "not behind any more")
-        assert durable(machine) == ["one", "two", "three", "four"]
-        assert merging.poll() is None
-        pipe.write_text("")
+        try:
+            until(opened.exists, "the editor of the message")
+            assert machine.questions(live, A) == ["one", "two", "three", "four"]
+            until(lambda: not told(machine), "not behind any more")
+            assert durable(machine) == ["one", "two", "three", "four"]
+            assert merging.poll() is None
+        finally:
+            go_on.touch()
     assert merging.returncode == 0
     until(lambda: status(machine)["verdict"] == "in-sync", "in sync")
     assert durable(machine) == ["one", "two", "three", "four"]
