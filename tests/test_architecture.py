@@ -19,6 +19,7 @@ CORE = frozenset({
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
+    "transition",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
