@@ -39,7 +39,7 @@ from convsync_agent.model import (
 )
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
-from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Plan, Problem, PutBack, Update
+from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Move, Plan, Problem, PutBack, Update
 from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
 from convsync_agent.recording import forget, record
@@ -274,6 +274,8 @@ class Engine:
                     self.placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
             if isinstance(action, Import):
                 self._relist(site.silo, action)
+            if isinstance(action, Move) and (view := site.view_at(action.target.root.path)):
+                view.listing.put(action.conversation, (scan.Place(action.target.name, action.partition == "archived"),))
             if isinstance(action, PutBack):
                 site.silo.listing = scan.list_root(site.silo.root.path)
             if isinstance(action, PutBack | Import) and action.why:

@@ -263,7 +263,7 @@ class Agent:
         self.retention.run(self.engine)
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
-            self.engine.vault.step(self.engine.sites, self.engine.eye)
+            self.engine.vault.step(self.engine, self.engine.sites)
             self.engine.contents.clear()
         due = self.lookout.health.due()
         if due.dead:

@@ -8,16 +8,21 @@ it changes the durable file's ctime, twice, and a write in place goes through it
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from convsync_agent import fs
+from convsync_agent import fs, setback
+from convsync_agent.keepsake import keepable
 from convsync_agent.model import EVENTS
-from convsync_agent.observe import Eye
 from convsync_agent.records import unpack
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site
 from convsync_agent.summary import count_events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convsync_agent.engine import Engine
 
 QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
 STEP_SECONDS = 0.02
@@ -61,19 +66,23 @@ class Vault:
             return float("inf")
         return max(0.0, min(d.at for d in self._due.values()) - time.monotonic())
 
-    def step(self, sites: Mapping[str, Site], eye: Eye, *, everything: bool = False) -> int:
-        """Keep what is due, for some milliseconds, or `everything` there is. Returns how many copies were made."""
+    def step(self, engine: Engine, sites: Mapping[str, Site], *, everything: bool = False) -> int:
+        """Keep what is due, for some milliseconds, or `everything` there is. Returns how many copies were made.
+
+        What is given up for it and is nowhere else goes into the history first (`setback`).
+        """
         began, made = time.monotonic(), 0
         for key in [k for k, d in self._due.items() if everything or d.at <= began]:
             del self._due[key]
             site = sites.get(key[0])
             if site is not None:
-                made += self._keep(site, key[1], eye)
+                made += self._keep(engine, site, key[1])
             if not everything and time.monotonic() - began > STEP_SECONDS:
                 break
         return made
 
-    def _keep(self, site: Site, conversation: int, eye: Eye) -> bool:
+    def _keep(self, engine: Engine, site: Site, conversation: int) -> bool:
+        eye = engine.eye
         raw = site.silo.records.get(conversation)
         places = site.silo.listing.places(conversation)
         if raw is None or len(places) != 1:
@@ -82,6 +91,8 @@ class Vault:
             copy, _ = eye.look(site.silo.root, conversation, places[0], unpack(raw))
             if self.shelter.current(site.id, copy):
                 return False
+            if keepable(copy) and self.shelter.keep_days:
+                setback.save(engine, site, copy)
             events = eye.contents.get(copy.stream.file(EVENTS).digest)
             count = count_events(events) if events else None
             return self.shelter.keep(site.id, copy, at_ms=time.time_ns() // 1_000_000, events=count).new
