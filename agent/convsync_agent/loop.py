@@ -18,7 +18,7 @@ from convsync_agent.hints import Change, Hint
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
-from convsync_agent.recover import recover
+from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
 from convsync_agent.settings import Settings
@@ -278,6 +278,7 @@ class Agent:
     def _rescan_all(self, reason: str) -> None:
         before = time.process_time()
         for site in self.engine.sites.values():
+            finish_pending(self.engine, site)  # of a command that died beside us
             self.agenda.add_all(site.id, self.engine.rescan(site))
             if site.silo_identity is None or self.engine.ledger.troubled(site.id):
                 self._report(site, self.engine.cycle(site, ()))
