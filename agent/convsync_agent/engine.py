@@ -57,7 +57,7 @@ from convsync_agent.vault import Vault
 LOCK_RETRY_NS = 250_000_000
 UNSTABLE_RETRY_NS = 20_000_000
 FAILED_RETRY_NS = 2 * SECOND
-PASSES = 4
+PASSES = 6  # the longest way: bury, lift, import, update, look back; one to spare
 
 
 class Engine:
@@ -80,7 +80,7 @@ class Engine:
         self.staged_in: set[Root] = set()
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
-        self.vault = Vault(data_dir, settings.trash_keep_days)
+        self.vault = Vault(data_dir, settings.trash_keep_days, self.history, self.ledger.tell)
         self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
         self.holdings = Holdings(state)
         self.losses = Losses(self)
@@ -94,6 +94,7 @@ class Engine:
         fresh = Engine(self.state, self.history.data_dir, self.settings)
         fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
         fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
+        fresh.vault.tell = fresh.ledger.tell
         fresh.losses.copies, fresh.losses.written = self.losses.copies, self.losses.written
         return fresh
 
@@ -153,6 +154,8 @@ class Engine:
                 if plan.empty or number == PASSES - 1:
                     self._take(outcome, plan)
                     record(self, site, seen, plan, outcome)
+                    for action in plan.actions:
+                        outcome.later(action.conversation, FAILED_RETRY_NS)
                     break
                 acting = {a.conversation for a in plan.actions}
                 calm = replace_scope(plan, todo - acting)
