@@ -342,7 +342,10 @@ class Memory:
             if copy.conversation in undecided or where in blocked:
                 continue
             self.placed.pop(where, None)
-            self.agreed[where] = Agreed(copy.stream.digest, copy.metadata.digest, copy.partition, copy.inode)
+            if copy.root == SILO and where not in self.agreed:
+                self._came_back(copy.conversation)
+            stamps = tuple(f.stamp for u in BOTH for f in copy.unit(u).files)
+            self.agreed[where] = Agreed(copy.stream.digest, copy.metadata.digest, copy.partition, copy.inode, stamps)
             if copy.root == SILO:
                 self.stones.pop(copy.conversation, None)
                 self.lineage |= {content_of(copy, u) for u in BOTH if copy.unit(u).exists}
@@ -352,6 +355,12 @@ class Memory:
         for spot in [s for s in self.behind if s not in stale and s[0] not in waiting and s[1] not in self.away]:
             del self.behind[spot]
         self.behind |= stale
+
+    def _came_back(self, conversation: int) -> None:
+        """A projection that went with an earlier durable copy says nothing about this one."""
+        for spot in [s for s in self.missed if s[0] == conversation and s[0] not in self.disk[s[1]]]:
+            self.missed.pop(spot)
+            self.agreed.pop(spot, None)
 
     def _shelter(self, copy: Copy) -> None:
         """The kept copy follows the durable one; what that does not contain any more goes to the history first."""

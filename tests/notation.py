@@ -34,7 +34,7 @@ from convsync_agent.model import (
     UnitCopy,
     Verdict,
 )
-from convsync_agent.plan import AddExtras, Import, Keep, Plan, Rename, Update
+from convsync_agent.plan import AddExtras, Import, Keep, Move, Plan, Rename, Update
 
 S = Root(Kind.SILO, "/silo")
 W = Root(Kind.WORKTREE, "/w/.jp")
@@ -151,6 +151,8 @@ def _action(action: object) -> str:
         return f"keep {action.unit} {NAMES[action.source.root]}"
     if isinstance(action, Rename):
         return f"rename {NAMES[action.target.root]}"
+    if isinstance(action, Move):
+        return f"{'archive' if action.partition is Partition.ARCHIVED else 'unarchive'} {NAMES[action.target.root]}"
     assert isinstance(action, AddExtras)
     return f"extras {NAMES[action.source.root]}>S"
 

@@ -19,13 +19,14 @@ CORE = frozenset({
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
+    "transition",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "agenda", "apply", "chosen", "comparing", "departed", "engine", "health", "holdings", "index", "knowledge",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
+    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

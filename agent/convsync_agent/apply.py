@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from convsync_agent import fs, kernel, place, staging
+from convsync_agent import fs, kernel, locks, place, staging
 from convsync_agent.attempt import attempt, barrier
 from convsync_agent.digest import content_digest
 from convsync_agent.extras import Carry, ClashError, place_extras, stage_extras
@@ -21,6 +21,7 @@ from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Importer
 from convsync_agent.locks import HeldLock, conversation_lock
 from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
+from convsync_agent.moving import move
 from convsync_agent.observe import Contents
 from convsync_agent.plan import (
     Action,
@@ -29,6 +30,7 @@ from convsync_agent.plan import (
     Import,
     Keep,
     Lift,
+    Move,
     Plan,
     Problem,
     PutBack,
@@ -66,9 +68,15 @@ class Applier:
             elif isinstance(action, PutBack | Bury | Lift):
                 yield from attempt([action], self.rites, action)
         importer = Importer(self.silo, self.stores, self._read, BARRIER_FROM)
-        for chunk in chunks([a for a in plan.actions if isinstance(a, Import)]):
+        for chunk in chunks([a for a in plan.actions if isinstance(a, Import)], locks.most_at_once()):
             self.staged_in.add(self.silo)
             yield from importer.imports(chunk)
+        for action in [a for a in plan.actions if isinstance(a, Move)]:  # the silo's first, by the plan's order
+            before = blocked.get(action.conversation)
+            results = [because_of(action, before)] if before else attempt([action], self._move, action)
+            if action.target.root.is_silo and not isinstance(results[0], Done):
+                blocked[action.conversation] = results[0]
+            yield from results
         rest = [a for a in plan.actions if isinstance(a, Update | AddExtras | Rename)]
         for to_silo in (True, False):
             mine = [a for a in rest if target_of(a).is_silo is to_silo]
@@ -76,6 +84,9 @@ class Applier:
                 if to_silo and not isinstance(result, Done) and not isinstance(result.action, AddExtras):
                     blocked.setdefault(result.action.conversation, result)
                 yield result
+
+    def _move(self, action: Move) -> list[Result]:
+        return move(action, self.silo, self.stores())
 
     # -- keep -----------------------------------------------------------------
 

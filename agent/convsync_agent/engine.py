@@ -39,7 +39,7 @@ from convsync_agent.model import (
 )
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
-from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Plan, Problem, PutBack, Update
+from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Move, Plan, Problem, PutBack, Update
 from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
 from convsync_agent.recording import forget, record
@@ -80,7 +80,7 @@ class Engine:
         self.staged_in: set[Root] = set()
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
-        self.vault = Vault(data_dir, settings.trash_keep_days, self.history, self.ledger.tell)
+        self.vault = Vault(data_dir, settings.trash_keep_days)
         self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
         self.holdings = Holdings(state)
         self.losses = Losses(self)
@@ -94,7 +94,6 @@ class Engine:
         fresh = Engine(self.state, self.history.data_dir, self.settings)
         fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
         fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
-        fresh.vault.tell = fresh.ledger.tell
         fresh.losses.copies, fresh.losses.written = self.losses.copies, self.losses.written
         return fresh
 
@@ -277,6 +276,8 @@ class Engine:
                     self.placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
             if isinstance(action, Import):
                 self._relist(site.silo, action)
+            if isinstance(action, Move) and (view := site.view_at(action.target.root.path)):
+                view.listing.put(action.conversation, (scan.Place(action.target.name, action.partition == "archived"),))
             if isinstance(action, PutBack):
                 site.silo.listing = scan.list_root(site.silo.root.path)
             if isinstance(action, PutBack | Import) and action.why:
@@ -288,15 +289,16 @@ class Engine:
         if isinstance(result, Failed):
             outcome.problems.append(result.problem)
             outcome.later(action.conversation, FAILED_RETRY_NS)
+            self._save_meanwhile(site, action, outcome, result.problem.kind)
             return
         wait = LOCK_RETRY_NS if result.reason == "locked" else UNSTABLE_RETRY_NS
         outcome.deferred.append(Deferred(action.conversation, result.reason, None, wait))
         outcome.later(action.conversation, wait)
         if result.reason == "locked":
-            self._save_meanwhile(site, action, outcome)
+            self._save_meanwhile(site, action, outcome, "locked")
 
-    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome) -> None:
-        """R4: what a held lock keeps out of the silo for more than a second goes into the history."""
+    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome, why: str) -> None:
+        """R4: what a held lock or a full disk keeps out of the silo for more than a second goes into the history."""
         if isinstance(action, Update):
             sources = [(action.source, action.unit)]
         elif isinstance(action, Import):
@@ -304,7 +306,7 @@ class Engine:
         else:
             return
         for copy, unit in sources:
-            keep = Keep(copy.conversation, unit, copy, "locked")
+            keep = Keep(copy.conversation, unit, copy, why)
             if copy.root.is_silo or copy.unit(unit).age_ns <= UNSAVED_NS or self.knower.is_kept(site.id, keep):
                 continue
             self._apply(site, Plan((keep,)), outcome)

@@ -248,12 +248,16 @@ class Snapshot:
 
 
 class Agreed(NamedTuple):
-    """What one copy held when its conversation was last settled: the base of this root."""
+    """What one copy held when its conversation was last settled: the base of this root.
+
+    `stamps` of the managed files: with the inode they tell a directory that was renamed from one made anew.
+    """
 
     stream: Digest | None
     metadata: Digest | None
     partition: Partition
     inode: int
+    stamps: tuple[Stamp | None, ...] = ()
 
     def unit(self, unit: Unit) -> Digest | None:
         return self.stream if unit is Unit.STREAM else self.metadata

@@ -98,6 +98,15 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Archive or unarchive: the directory is renamed into `partition`, its name and content stay as they are."""
+
+    conversation: int
+    target: Copy
+    partition: Partition
+
+
+@dataclass(frozen=True, slots=True)
 class PutBack:
     """A durable copy that was lost comes back from the kept copy; a tombstone that stands is lifted."""
 
@@ -124,9 +133,9 @@ class Lift:
     target: Root
 
 
-Action = Keep | Import | Update | AddExtras | Rename | PutBack | Bury | Lift
+Action = Keep | Import | Update | AddExtras | Rename | Move | PutBack | Bury | Lift
 
-_STEP = {Keep: 0, Lift: 1, Bury: 1, PutBack: 1, Import: 1, Update: 2, AddExtras: 4, Rename: 5}
+_STEP = {Keep: 0, Lift: 1, Bury: 1, PutBack: 1, Import: 1, Move: 1, Update: 2, AddExtras: 4, Rename: 5}
 _UNIT = {Unit.ALL: 0, Unit.STREAM: 1, Unit.METADATA: 2, Unit.EXTRAS: 3}
 
 
@@ -209,7 +218,7 @@ class Draft:
 
 
 def unit_of(action: Action) -> Unit:
-    if isinstance(action, Import | PutBack | Bury | Lift):
+    if isinstance(action, Import | Move | PutBack | Bury | Lift):
         return Unit.ALL
     if isinstance(action, AddExtras):
         return Unit.EXTRAS
@@ -228,6 +237,9 @@ def order(action: Action) -> tuple[int, int, int, tuple[int, str]]:
     return (action.conversation, _STEP[type(action)], _UNIT[unit_of(action)], target_of(action).order)
 
 
+_VERBS = {Partition.ARCHIVED: "archive", Partition.LIVE: "unarchive"}
+
+
 def as_json(action: Action, path_of: Any) -> dict[str, Any]:
     """One action in the shape of `sync --json` (cli.md). `path_of(root, partition, name)` gives a path."""
     names = {Import: "import", Update: "update", AddExtras: "update", Rename: "rename", Keep: "keep"}
@@ -238,16 +250,17 @@ def as_json(action: Action, path_of: Any) -> dict[str, Any]:
         target, size = path_of(action.target, action.partition, action.name), action.size
     elif isinstance(action, PutBack | Bury | Lift):
         target = action.target.path
-    elif isinstance(action, Rename):
+    elif isinstance(action, Rename | Move):
         source = path_of(action.target.root, action.target.partition, action.target.name)
-        target = path_of(action.target.root, action.target.partition, action.name)
+        after = _changed(action.target, action)
+        target = path_of(after.root, after.partition, after.name)
     else:
         source = path_of(action.source.root, action.source.partition, action.source.name)
         copy = action.source if isinstance(action, Keep) else action.target
         target = path_of(copy.root, copy.partition, copy.name)
         size = action.source.unit(action.unit).size if isinstance(action, Keep) else action.size
     return {
-        "action": names[type(action)],
+        "action": _VERBS[action.partition] if isinstance(action, Move) else names[type(action)],
         "conversation": f"jp-c{action.conversation}",
         "unit": str(unit_of(action)),
         "source": source,
@@ -292,9 +305,11 @@ def _imported(action: Import) -> Copy:
     )
 
 
-def _changed(old: Copy, action: Update | AddExtras | Rename) -> Copy:
+def _changed(old: Copy, action: Update | AddExtras | Rename | Move) -> Copy:
     if isinstance(action, Rename):
         return replace(old, name=action.name)
+    if isinstance(action, Move):
+        return replace(old, partition=action.partition)
     if isinstance(action, AddExtras):
         newer = {e.path: e for e in (*old.extras, *action.files)}
         return replace(old, extras=tuple(newer[p] for p in sorted(newer)))

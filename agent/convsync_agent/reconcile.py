@@ -5,7 +5,7 @@ The rows of the design's table, in their order, and where each lives:
     silo, its file system or the user data directory gone   `reconcile`
     mass disappearance of durable copies (brake)            judged by `safety.judge`, asked by `removals`
     two directories for one id in one root                  `_doubled`
-    live in one root, archived in another                   `_split`
+    live in one root, archived in another                   `transition.plan_split`
     silo copy vanished, on purpose or not; tombstones       `absence.plan_absent`, after `safety.judge`
     newest copy held                                        `contest.hold_contest`
     newest copy stale (git brought it back)                 `_set_stale_aside`, decided in `stale`
@@ -27,8 +27,8 @@ from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest,
 from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
     QUIET_NS,
-    SPLIT_NS,
     UNSAVED_NS,
+    UNSTABLE_NS,
     Base,
     Copy,
     Partition,
@@ -53,6 +53,7 @@ from convsync_agent.plan import (
     Update,
 )
 from convsync_agent.stale import Standing, returned, standing
+from convsync_agent.transition import plan_split
 
 BOTH = (Unit.STREAM, Unit.METADATA)
 OLD_LOCK = ", or is still at it: its index.lock is older than 5 minutes"
@@ -101,7 +102,7 @@ def _decide(scene: _Scene, conversation: int, per_root: Iterable[tuple[Copy, ...
     groups = [g for g in per_root if g]
     copies = sorted((c for g in groups for c in g), key=lambda c: c.root.order)
     mark = len(draft.actions)
-    if not _doubled(scene, groups, draft) and not _split(scene, copies, draft):
+    if not _doubled(scene, groups, draft) and not plan_split(scene.base, copies, scene.read_only, scene.now, draft):
         _together(scene, conversation, copies, draft)
     _keep_unsaved(scene, copies, draft, draft.actions[mark:])
 
@@ -116,22 +117,6 @@ def _doubled(scene: _Scene, groups: list[tuple[Copy, ...]], draft: Draft) -> boo
         detail = f"{len(group)} directories for one conversation"
         draft.problems.append(Problem("held", group[0].conversation, group[0].root, detail))
     return bool(doubled)
-
-
-def _split(scene: _Scene, copies: Sequence[Copy], draft: Draft) -> bool:
-    """Live here and archived there: JP's own archive looks so for moments; later a person decides."""
-    if len({c.partition for c in copies}) < 2:
-        return False
-    first = copies[0]
-    waited = scene.now - scene.base.split_since.get(first.conversation, scene.now)
-    if waited < SPLIT_NS:
-        draft.deferred.append(Deferred(first.conversation, "unstable", None, SPLIT_NS - waited))
-        return True
-    for copy in copies[1:]:
-        if copy.partition is not first.partition:
-            detail = f"{first.partition} in the {first.root.kind}, {copy.partition} here"
-            draft.problems.append(Problem("split", copy.conversation, copy.root, detail))
-    return True
 
 
 def _together(scene: _Scene, conversation: int, copies: Sequence[Copy], draft: Draft) -> None:
@@ -195,6 +180,11 @@ def _partial_projection(scene: _Scene, copy: Copy, draft: Draft) -> bool:
     return True
 
 
+def _still_moving(copy: Copy) -> int:
+    """How long, ns, until a durable copy without all its files is repaired: it may be just being taken away."""
+    return 0 if copy.whole else UNSTABLE_NS - min(copy.stream.age_ns, copy.metadata.age_ns)
+
+
 def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
     """Bring every loser that exists, differs and may be written up to the winner."""
     winner = contest.winner
@@ -205,6 +195,9 @@ def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
         if loser.partition is Partition.ARCHIVED and not loser.root.is_silo:
             continue
         state = loser.unit(unit)
+        if (moving := _still_moving(loser)) > 0:
+            draft.deferred.append(Deferred(loser.conversation, "building", loser.root, moving))
+            continue
         if state.exists and not state.quiet:
             draft.deferred.append(Deferred(loser.conversation, "unstable", loser.root, max(1, QUIET_NS - state.age_ns)))
             continue

@@ -39,7 +39,8 @@ class Record(NamedTuple):
 
     def agreed(self) -> Agreed:
         base, events, metadata = (d if s else None for d, s in zip(self.digests, self.stamps, strict=True))
-        return Agreed((base, events), (metadata,), Partition.ARCHIVED if self.archived else Partition.LIVE, self.inode)
+        partition = Partition.ARCHIVED if self.archived else Partition.LIVE
+        return Agreed((base, events), (metadata,), partition, self.inode, self.stamps)
 
     def known(self, name: str, stamp: Stamp) -> bytes | None:
         """The digest of a file if its stamp is still the recorded one."""

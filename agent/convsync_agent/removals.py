@@ -35,7 +35,7 @@ class Removals:
     shelter: Shelter
     graves: Graves
     locked: dict[tuple[str, int], int] = field(default_factory=dict)
-    _decided: dict[tuple[str, int], Vanished] = field(default_factory=dict)
+    _decided: dict[tuple[str, int], tuple[Vanished, Fate]] = field(default_factory=dict)
 
     # -- what is gone -------------------------------------------------------------
 
@@ -56,23 +56,24 @@ class Removals:
     def _judge(self, site: Site, gone: set[int]) -> dict[int, Absence]:
         gone = self._look_again(site, gone)
         now = time.time_ns()
-        recent = {
-            c: v
-            for (w, c), v in self._decided.items()
-            if w == site.id and now - v.missed_ns < BRAKE_NS + 2 * SECOND and c not in gone
-        }
+        # What went in the same seconds counts for the brake, also when it was judged in an earlier batch.
+        young = {k: d for k, d in self._decided.items() if now - d[0].missed_ns < BRAKE_NS + 2 * SECOND}
+        self._decided = young
+        recent = {c: decided for (w, c), decided in young.items() if w == site.id and c not in gone}
         missing = [self._facts(site, c) for c in sorted(gone)]
-        total = len(site.silo.records) + len(recent)
+        total = len(site.silo.records.keys() | recent.keys())
         absences = {}
-        for verdict in safety.judge([*missing, *recent.values()], total):
+        for verdict in safety.judge([*missing, *(v for v, _ in recent.values())], total):
             fate = verdict.fate
-            if verdict.conversation in recent and fate is not Fate.BRAKED:
+            before = recent.get(verdict.conversation)
+            if before is not None and not (fate is Fate.BRAKED and before[1] is Fate.REMOVED):
                 continue
             kept = self._has_kept(site.id, verdict.conversation)
             absences[verdict.conversation] = Absence(fate, verdict.why, verdict.again_ns, kept)
         for one in missing:
-            if absences[one.conversation].fate is Fate.REMOVED:
-                self._decided[site.id, one.conversation] = one
+            fate = absences[one.conversation].fate
+            if fate is not Fate.WAIT:
+                self._decided[site.id, one.conversation] = one, fate
         return absences
 
     def _look_again(self, site: Site, gone: set[int]) -> set[int]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
@@ -151,14 +151,17 @@ class Shelter:
         """What is kept; None where nothing is, or where it is not understood (`ls` tells). Raises OSError."""
         return _load(self._place(workspace, conversation))
 
-    def read(self, workspace: str, conversation: int) -> list[tuple[str, bytes, int]]:
-        """(name, content, mtime ns) of every file kept.
+    def read(
+        self, workspace: str, conversation: int, names: Container[str] | None = None
+    ) -> list[tuple[str, bytes, int]]:
+        """(name, content, mtime ns) of every file kept, or of those of these names.
 
         Raises FileNotFoundError where nothing is kept; fs.ChangedError where content is not what was kept: a
         write in place went through a link, and `settle` saves what it wrote.
         """
         place, have = self._kept(workspace, conversation)
-        return [(f.name, grip.read(f, place.path), f.mtime_ns) for f in have.files]
+        chosen = [f for f in have.files if names is None or f.name in names]
+        return [(f.name, grip.read(f, place.path), f.mtime_ns) for f in chosen]
 
     def restore_into(self, workspace: str, conversation: int, dir_fd: int, *, sync: bool) -> Keepsake:
         """Build every kept file, with its true mtime, in a directory that nobody reads yet. Nothing is overwritten.

@@ -438,7 +438,7 @@ def test_remove_worktree_makes_sure_and_removes(live, running):
     assert not live.tree.exists()
     assert (done["removed"], done["conversations"], done["kept"]) == (True, 2, [])
     assert live.questions(live.silo(), A) == ["one", "last words"]
-    assert state_of(live, live.tree) == "missing"
+    until(lambda: state_of(live, live.tree) == "missing", "missing")
     assert b"b " not in git(live.main, "worktree", "list").stdout
     if not running:
         live.again()
