@@ -334,6 +334,7 @@ class Memory:
     def remember(self, plan: Plan, acting: set[int]) -> None:
         """What a cycle records: copies in step are the base from here on (`recording`, `ledger`)."""
         undecided = {d.conversation for d in plan.deferred} | {c for c, _ in plan.again} | acting
+        undecided |= {p.conversation for p in plan.problems if p.kind == "split" and p.conversation}
         blocked = {
             (p.conversation, p.root) for p in plan.problems if not p.lasting and p.kind not in {"future", "behind"}
         }

@@ -153,8 +153,7 @@ class Engine:
                 if plan.empty or number == PASSES - 1:
                     self._take(outcome, plan)
                     record(self, site, seen, plan, outcome)
-                    for action in plan.actions:
-                        outcome.later(action.conversation, FAILED_RETRY_NS)
+                    outcome.again |= {a.conversation: FAILED_RETRY_NS for a in plan.actions}
                     break
                 acting = {a.conversation for a in plan.actions}
                 calm = replace_scope(plan, todo - acting)

@@ -265,7 +265,7 @@ class Histories(RuleBasedStateMachine):
         self.m.drop(SILO, conversation)
         self.m.locked[conversation] = self.m.now
         known = (conversation, SILO) in self.m.agreed and conversation in self.m.shelter
-        fresh = self.m.contents(away=True) - self.m.durable()
+        fresh = self.m.contents(away=True) - self.m.lineage  # also what it had before its state was lost
         if known and not any(c == conversation for c, _, _ in fresh):
             self.m.survey()
             self.removed.add(conversation)

@@ -222,7 +222,7 @@ class OnDisk(RuleBasedStateMachine):
         else:
             raise AssertionError(f"never at rest: {outcome}")
         engine.settle_waiting(engine.sites)
-        engine.vault.step(engine.sites, engine.eye, everything=True)
+        engine.vault.step(engine, engine.sites, everything=True)
         engine.settle_waiting(engine.sites)
 
     def rest(self) -> None:
