@@ -57,7 +57,7 @@ from convsync_agent.vault import Vault
 LOCK_RETRY_NS = 250_000_000
 UNSTABLE_RETRY_NS = 20_000_000
 FAILED_RETRY_NS = 2 * SECOND
-PASSES = 4
+PASSES = 6  # the longest way: bury, lift, import, update, look back; one to spare
 
 
 class Engine:
@@ -153,6 +153,7 @@ class Engine:
                 if plan.empty or number == PASSES - 1:
                     self._take(outcome, plan)
                     record(self, site, seen, plan, outcome)
+                    outcome.again |= {a.conversation: FAILED_RETRY_NS for a in plan.actions}
                     break
                 acting = {a.conversation for a in plan.actions}
                 calm = replace_scope(plan, todo - acting)
