@@ -16,6 +16,8 @@ GATHER_SECONDS = 0.003
 OPEN_SECONDS = 0.2
 BACK_OFF = (2.0, 4.0, 8.0, 16.0, 30.0)
 FOREVER = 3600.0
+BLIND = frozenset({"io", "denied"})  # a root that is there and cannot be listed
+FOREVER_AWAY = float("inf")
 
 
 class Agenda:
@@ -28,6 +30,8 @@ class Agenda:
         self._relist: dict[str, None] = {}
         self._rescan = ""
         self._failures: dict[tuple[str, int], int] = {}
+        self._later = FOREVER_AWAY
+        self._blind: dict[str, int] = {}
         self.deferred: dict[str, set[int]] = {}
         self.reload = False
         self.touched = True
@@ -57,6 +61,11 @@ class Agenda:
     def rescan_all(self, reason: str) -> None:
         self._rescan = self._rescan or reason
 
+    def rescan_later(self, times: int = 0) -> None:
+        """Look at everything again after a pause that grows; in the end the net does it at its own interval."""
+        if times < len(BACK_OFF):
+            self._later = min(self._later, time.monotonic() + BACK_OFF[times])
+
     # -- taking out ---------------------------------------------------------------
 
     def take(self, limit: int) -> tuple[str, set[int]] | None:
@@ -82,6 +91,8 @@ class Agenda:
 
     def take_rescan(self) -> str:
         reason, self._rescan = self._rescan, ""
+        if self._later <= time.monotonic():
+            self._later, reason = FOREVER_AWAY, reason or "trouble"
         return reason
 
     def names(self, root: str, conversation: int) -> list[str]:
@@ -106,10 +117,21 @@ class Agenda:
                 self._failures[workspace, conversation] = times + 1
                 delay = BACK_OFF[min(times, len(BACK_OFF) - 1)]
             self.add(workspace, conversation, delay)
+        self._note_blind(workspace, outcome)
         before = self.deferred.get(workspace, set())
         now = (before - outcome.looked) | {d.conversation for d in outcome.deferred}
         self.deferred[workspace] = now
         self.touched = self.touched or bool(outcome.results or outcome.problems or now != before or outcome.looked)
+
+    def _note_blind(self, workspace: str, outcome: Outcome) -> None:
+        """A root that cannot be read: what was asked of it is not known, so all of it is asked again later."""
+        if any(p.conversation is None and p.root is not None and p.kind in BLIND for p in outcome.problems):
+            times = self._blind.get(workspace, 0)
+            if self._later == FOREVER_AWAY:
+                self._blind[workspace] = times + 1
+                self.rescan_later(times)
+        else:
+            self._blind.pop(workspace, None)
 
     # -- asking -----------------------------------------------------------------------
 
@@ -120,7 +142,7 @@ class Agenda:
     def ready(self) -> bool:
         """Something is due this moment."""
         now = time.monotonic()
-        urgent = bool(self._rearm or self._relist or self._rescan or self.reload)
+        urgent = bool(self._rearm or self._relist or self._rescan or self.reload or self._later <= now)
         return urgent or any(t <= now for t in self._due.values())
 
     def idle(self) -> bool:
@@ -130,9 +152,8 @@ class Agenda:
         """Seconds until the next thing is due."""
         if self._rearm or self._relist or self._rescan or self.reload:
             return 0.0
-        if not self._due:
-            return FOREVER
-        return max(0.0, min(self._due.values()) - time.monotonic())
+        soonest = min(self._due.values(), default=FOREVER_AWAY)
+        return max(0.0, min(FOREVER, min(soonest, self._later) - time.monotonic()))
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from convsync_agent import fs, kernel, place, staging
+from convsync_agent import fs, kernel, locks, place, staging
 from convsync_agent.attempt import attempt, barrier
 from convsync_agent.digest import content_digest
 from convsync_agent.extras import Carry, ClashError, place_extras, stage_extras
@@ -68,7 +68,7 @@ class Applier:
             elif isinstance(action, PutBack | Bury | Lift):
                 yield from attempt([action], self.rites, action)
         importer = Importer(self.silo, self.stores, self._read, BARRIER_FROM)
-        for chunk in chunks([a for a in plan.actions if isinstance(a, Import)]):
+        for chunk in chunks([a for a in plan.actions if isinstance(a, Import)], locks.most_at_once()):
             self.staged_in.add(self.silo)
             yield from importer.imports(chunk)
         for action in [a for a in plan.actions if isinstance(a, Move)]:  # the silo's first, by the plan's order

@@ -288,15 +288,16 @@ class Engine:
         if isinstance(result, Failed):
             outcome.problems.append(result.problem)
             outcome.later(action.conversation, FAILED_RETRY_NS)
+            self._save_meanwhile(site, action, outcome, result.problem.kind)
             return
         wait = LOCK_RETRY_NS if result.reason == "locked" else UNSTABLE_RETRY_NS
         outcome.deferred.append(Deferred(action.conversation, result.reason, None, wait))
         outcome.later(action.conversation, wait)
         if result.reason == "locked":
-            self._save_meanwhile(site, action, outcome)
+            self._save_meanwhile(site, action, outcome, "locked")
 
-    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome) -> None:
-        """R4: what a held lock keeps out of the silo for more than a second goes into the history."""
+    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome, why: str) -> None:
+        """R4: what a held lock or a full disk keeps out of the silo for more than a second goes into the history."""
         if isinstance(action, Update):
             sources = [(action.source, action.unit)]
         elif isinstance(action, Import):
@@ -304,7 +305,7 @@ class Engine:
         else:
             return
         for copy, unit in sources:
-            keep = Keep(copy.conversation, unit, copy, "locked")
+            keep = Keep(copy.conversation, unit, copy, why)
             if copy.root.is_silo or copy.unit(unit).age_ns <= UNSAVED_NS or self.knower.is_kept(site.id, keep):
                 continue
             self._apply(site, Plan((keep,)), outcome)

@@ -85,7 +85,8 @@ class Importer:
             try:
                 root = self.into or self.silo
                 root_fd = stack.enter_context(fs.opened_dir(root.path))
-                fs.make_dir(fs.CONVERSATIONS, root_fd)  # below an open fd of a root that is there
+                if fs.make_dir(fs.CONVERSATIONS, root_fd):  # below an open fd of a root that is there
+                    kernel.fsync(root_fd)
                 live = stack.enter_context(fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd))
                 stage_fd = stack.enter_context(staging.opened(root))
             except OSError as error:

@@ -64,6 +64,10 @@ class Ledger:
             if e.workspace == workspace and e.conversation and not e.lasting
         }
 
+    def troubled(self, workspace: str) -> bool:
+        """Something is wrong that concerns no conversation; it may be over, which only a cycle finds out."""
+        return any(e.workspace == workspace and not e.conversation and not e.lasting for e in self.entries.values())
+
     def write(self, site: Site, outcome: Outcome, now_ms: int) -> None:
         """One transaction for a cycle; none at all when nothing changed (an idle agent writes nothing)."""
         new, gone = self._changes(site, outcome, now_ms)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from convsync_agent.fs import LOCKS, opened_dir
 from convsync_agent.names import lock_name, parse_id
 
 SESSION = "convsync"
+MANY_LOCKS, OTHER_FILES = 1024, 32
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _PROC_LOCKS = "/proc/locks"
 
@@ -78,6 +80,12 @@ def conversation_lock(silo: str, conversation: int, stores: Iterable[str] = ()) 
         yield HeldLock(held)
     finally:
         _release(held)
+
+
+def most_at_once() -> int:
+    """How many conversations may be locked in one go: each takes a descriptor, and the work under it some more."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(4, (soft - OTHER_FILES) // 2) if soft != resource.RLIM_INFINITY else MANY_LOCKS
 
 
 def _ensure_locks(silo: str) -> None:

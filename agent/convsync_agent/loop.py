@@ -13,6 +13,7 @@ from convsync_agent import __version__, locks, logs, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
+from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.hints import Change, Hint
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
@@ -37,6 +38,7 @@ class Agent:
 
     def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
         self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
+        self.signals = os.path.join(runtime_dir, publish.SIGNALS)
         self.settings = settings
         self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
         self.stopping = False
@@ -55,7 +57,7 @@ class Agent:
 
     def run(self) -> None:
         """Startup, loop, shutdown. Raises Refused when another agent runs, StorageProblem without a state."""
-        for path in (self.state_dir, self.data_dir, self.runtime_dir, self._signals()):
+        for path in (self.state_dir, self.data_dir, self.runtime_dir, self.signals):
             ensure_private(path)
         with (
             locks.single_agent(os.path.join(self.state_dir, LOCK)),
@@ -65,7 +67,7 @@ class Agent:
             try:
                 self._start()
                 while not self.stopping:
-                    self._turn()
+                    self._survived_turn()
                 self._drain()
             finally:
                 self._stop()
@@ -77,7 +79,7 @@ class Agent:
         self._arm_all()
         self._rescan_all("start")
         self._work(everything=True)
-        for name in os.listdir(self._signals()):  # asked before anybody was listening
+        for name in os.listdir(self.signals):  # asked before anybody was listening
             self._on_signal(name)
         for site in self.engine.sites.values():
             self.engine.vault.note_all(site)
@@ -113,6 +115,14 @@ class Agent:
         self.hints.put(Hint(Change.SIGNAL, file=publish.RELOAD))
 
     # -- one turn ---------------------------------------------------------------
+
+    def _survived_turn(self) -> None:
+        try:
+            self._turn()
+        except OSError as error:  # no descriptors, no memory, a disk that went: what was at hand is looked at again
+            self.last_error = {"code": kind_of(error), "at": time.time_ns() // 1_000_000}
+            log.warning("turn given up", code=kind_of(error), detail=reason_of(error))
+            self.agenda.rescan_later()
 
     def _turn(self) -> None:
         waits = (self.lookout.health.wait(), self._publish_wait(), self.engine.vault.wait(), self.returning.wait())
@@ -269,7 +279,7 @@ class Agent:
         before = time.process_time()
         for site in self.engine.sites.values():
             self.agenda.add_all(site.id, self.engine.rescan(site))
-            if site.silo_identity is None:
+            if site.silo_identity is None or self.engine.ledger.troubled(site.id):
                 self._report(site, self.engine.cycle(site, ()))
         self.lookout.health.scanned(time.process_time() - before)
         if reason != "net":
@@ -309,33 +319,23 @@ class Agent:
 
     # -- saying so --------------------------------------------------------------
 
-    def _signals(self) -> str:
-        return os.path.join(self.runtime_dir, publish.SIGNALS)
-
     def _remove_signal(self, name: str) -> None:
         with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self._signals(), name))
+            os.unlink(os.path.join(self.signals, name))
 
     def _publish_wait(self) -> float:
-        return 0.0 if self.pokes else PUBLISH_SECONDS if self._stale() else 3600.0
-
-    def _stale(self) -> bool:
-        return self.agenda.touched
+        return 0.0 if self.pokes else PUBLISH_SECONDS if self.agenda.touched else 3600.0
 
     def _publish(self, *, force: bool = False) -> None:
         """Write `runtime.json` when asked, or when something changed and a moment has passed."""
         if self.pokes and self.agenda.ready():
             return  # what came before the question is answered first
         recent = time.monotonic() - self._published_at < PUBLISH_SECONDS
-        if not (force or self.pokes or (self._stale() and not recent)):
+        if not (force or self.pokes or (self.agenda.touched and not recent)):
             return
-        document = {
-            "schema": 1,
-            "agent": publish.header(self.started_ms, self.lookout.watches, self.agenda.size, self.last_error),
-            "workspaces": publish.describe(self.engine, self.agenda.deferred),
-            "deaf": self.lookout.health.deaf_roots(),
-            "seen": sorted(self.pokes),
-        }
+        said = publish.header(self.started_ms, self.lookout.watches, self.agenda.size, self.last_error)
+        workspaces = publish.describe(self.engine, self.agenda.deferred)
+        document = publish.document(said, workspaces, self.lookout.health.deaf_roots(), self.pokes)
         self.agenda.touched = False
         self._published_at = time.monotonic()
         if document != self._published:

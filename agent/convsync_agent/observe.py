@@ -112,9 +112,13 @@ class Eye:
             return None
         record = unpack(raw)
         files = [FileCopy(n, s, d) for n, s, d in zip(MANAGED, record.stamps, record.digests, strict=True)]
-        age = self.now() - max(s.ctime_ns for s in record.stamps if s)
+        seen = dict(zip(MANAGED, record.stamps, strict=True))
+        ages = [
+            self._age((root, conversation), names, {n: seen[n] for n in names}, record.dir_mtime)
+            for names in (STREAM_FILES, METADATA_FILES)
+        ]
         partition = Partition.ARCHIVED if record.archived else Partition.LIVE
-        stream, metadata = UnitCopy(tuple(files[:2]), age_ns=age), UnitCopy((files[2],), age_ns=age)
+        stream, metadata = UnitCopy(tuple(files[:2]), age_ns=ages[0]), UnitCopy((files[2],), age_ns=ages[1])
         return Copy(root, conversation, place.name, partition, record.inode, stream, metadata), record.dir_mtime
 
     def _unit(

@@ -143,9 +143,16 @@ def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | No
     }
 
 
-def verdict(kinds: set[str], *, missing_silo: bool, pending: bool) -> str:
-    """The one word (cli.md): degraded, else attention, else pending, else in-sync."""
-    if missing_silo or kinds & DEGRADED:
+def document(
+    agent: dict[str, Any], workspaces: list[dict[str, Any]], deaf: list[dict[str, str]], seen: set[str]
+) -> dict[str, Any]:
+    """All of `runtime.json`. `seen`: the questions that it answers."""
+    return {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "seen": sorted(seen)}
+
+
+def verdict(kinds: set[str], *, missing_silo: bool, unwritten: bool, pending: bool) -> str:
+    """The one word (cli.md): degraded, else attention, else pending, else in-sync. `unwritten`: a write failed."""
+    if missing_silo or unwritten or kinds & DEGRADED:
         return "degraded"
     if kinds & ATTENTION:
         return "attention"

@@ -29,6 +29,7 @@ from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
     QUIET_NS,
     UNSAVED_NS,
+    UNSTABLE_NS,
     Base,
     Copy,
     Partition,
@@ -181,6 +182,11 @@ def _partial_projection(scene: _Scene, copy: Copy, draft: Draft) -> bool:
     return True
 
 
+def _still_moving(copy: Copy) -> int:
+    """How long, ns, until a durable copy without all its files is repaired: it may be just being taken away."""
+    return 0 if copy.whole else UNSTABLE_NS - min(copy.stream.age_ns, copy.metadata.age_ns)
+
+
 def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
     """Bring every loser that exists, differs and may be written up to the winner."""
     winner = contest.winner
@@ -191,6 +197,9 @@ def _unit(scene: _Scene, unit: Unit, contest: Contest, draft: Draft) -> None:
         if loser.partition is Partition.ARCHIVED and not loser.root.is_silo:
             continue
         state = loser.unit(unit)
+        if (moving := _still_moving(loser)) > 0:
+            draft.deferred.append(Deferred(loser.conversation, "building", loser.root, moving))
+            continue
         if state.exists and not state.quiet:
             draft.deferred.append(Deferred(loser.conversation, "unstable", loser.root, max(1, QUIET_NS - state.age_ns)))
             continue

@@ -64,7 +64,13 @@ def record(engine: Engine, site: Site, seen: Sequence[tuple[Copy, int]], plan: P
 
 
 def _came_back(engine: Engine, site: Site, copy: Copy, outcome: Outcome) -> None:
-    """A durable copy that was not there before: a tombstone that stands for it is lifted."""
+    """A durable copy that was not there before: a tombstone that stands for it is lifted.
+
+    A projection that went with the one before says nothing about this one.
+    """
+    for tree in site.trees.values():
+        if copy.conversation in tree.view.missed and not tree.view.listing.places(copy.conversation):
+            forget(engine, site, tree.view, copy.conversation)
     try:
         engine.removals.returned(site.id, copy.conversation)
     except OSError as error:

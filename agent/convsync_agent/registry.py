@@ -15,6 +15,7 @@ from convsync_agent.errors import NotFound, Refused, StorageProblem, UsageProble
 from convsync_agent.model import Kind, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Import
+from convsync_agent.recover import recover_site
 from convsync_agent.scan import View
 from convsync_agent.settling import absorb, settle
 from convsync_agent.site import Site, Tree, resolve
@@ -134,7 +135,11 @@ def _tree(row: Worktree, known: Tree | None) -> Tree:
 
 
 def _first_sync(engine: Engine, site: Site) -> Outcome:
-    """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle."""
+    """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle.
+
+    What an earlier `register` left when it died is cleared first: its workspace was not known to anybody's start.
+    """
+    recover_site(engine, site)
     dirty = engine.rescan(site)
     if not site.silo.records:  # a new silo: what did not change in the worktrees has to come in, too
         dirty |= {c for v in site.views() for c in v.listing.conversations()}

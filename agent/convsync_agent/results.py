@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from convsync_agent.errors import kind_of, reason_of
-from convsync_agent.model import Copy, Unit
-from convsync_agent.plan import Action, Problem, target_of
+from convsync_agent.model import Copy, Root, Unit
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Problem, Update, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,20 @@ def because_of(action: Action, before: Result) -> Result:
     return Postponed(action, before.reason)
 
 
+UNWRITTEN = "cannot write: "
+"""How the detail of a failed write begins: with an entry like that `status` is degraded."""
+
+
 def failed_with(action: Action, error: OSError) -> Failed:
-    detail = f"cannot write: {reason_of(error)}"
-    return Failed(action, Problem(kind_of(error), action.conversation, target_of(action), detail))
+    """What went wrong, and where the content that could not be written stays as it is."""
+    target, source = target_of(action), _source_of(action)
+    detail = UNWRITTEN + reason_of(error)
+    if source is not None and source != target:
+        detail += f"; what is newer is safe in {source.path.removesuffix('/.jp')}"
+    return Failed(action, Problem(kind_of(error), action.conversation, target, detail))
+
+
+def _source_of(action: Action) -> Root | None:
+    if isinstance(action, Import):
+        return action.stream.root
+    return action.source.root if isinstance(action, Keep | Update | AddExtras) else None

@@ -28,6 +28,7 @@ from convsync_agent.state import Worktree
 
 BUILDING = ".convsync-"
 SESSIONS = "sessions"
+MADE_ABOVE = 3  # directories: JP's own, the user's data, and what holds that
 
 
 def start_silo(user_data: str, store: str) -> str:
@@ -57,6 +58,7 @@ def finish_silo(engine: Engine, site: Site, name: str) -> bool:
     new = os.path.join(parent, name)
     with fs.opened_dir(old) as fd:
         kernel.fsync(fd)
+    _fsync_above(parent)
     with fs.opened_dir(parent) as fd:
         try:
             kernel.rename_new(fd, os.path.basename(old), fd, name)
@@ -68,6 +70,14 @@ def finish_silo(engine: Engine, site: Site, name: str) -> bool:
     site.silo.root = Root(Kind.SILO, new)
     site.workspace = site.workspace._replace(silo=new)
     return True
+
+
+def _fsync_above(path: str) -> None:
+    """The directories above may be as new as the silo: without their entries nothing of it would be found again."""
+    for _ in range(MADE_ABOVE):
+        path = os.path.dirname(path)
+        with contextlib.suppress(PermissionError), fs.opened_dir(path) as fd:  # one not ours to read, we did not make
+            kernel.fsync(fd)
 
 
 def sweep_unfinished(user_data: str, data_dir: str) -> None:

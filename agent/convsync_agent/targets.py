@@ -85,14 +85,14 @@ def pending_work(target: Target) -> str:
     return json.dumps({"units": units, "name_of": rename})
 
 
-def chunks(items: Sequence[_T]) -> Iterator[list[_T]]:
-    """Bursts of a bounded number of files and bytes, so that memory stays flat and nobody waits for all."""
+def chunks(items: Sequence[_T], most: int = CHUNK_FILES) -> Iterator[list[_T]]:
+    """Bursts of a bounded number of items and bytes, so that memory stays flat and nobody waits for all."""
     chunk: list[_T] = []
     size = 0
     for item in items:
         chunk.append(item)
         size += item.size
-        if len(chunk) >= CHUNK_FILES or size >= CHUNK_BYTES:
+        if len(chunk) >= min(most, CHUNK_FILES) or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:

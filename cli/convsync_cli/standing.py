@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from convsync_agent import __version__, locks, publish, state
+from convsync_agent.results import UNWRITTEN
 from convsync_agent.state import Attention, State
 from convsync_cli.reports import as_attention
 
@@ -35,12 +36,13 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
     attention = [as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces, running=running)
     kinds = {a["kind"] for a in attention}
     gone = any(w.get("missing") for w in workspaces)
+    failed = any(e.detail.startswith(UNWRITTEN) for e in entries)
     for workspace in workspaces:
         workspace.pop("missing", None)
         held = locks.all_busy(workspace["silo"])
         workspace["durable"]["in_use"] = sum(1 for n in held if n.startswith("jp-c"))
     return {
-        "verdict": publish.verdict(kinds, missing_silo=gone, pending=pending),
+        "verdict": publish.verdict(kinds, missing_silo=gone, unwritten=failed, pending=pending),
         "agent": _agent(told, running=running),
         "workspaces": workspaces,
         "attention": attention,

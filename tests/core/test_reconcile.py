@@ -212,6 +212,16 @@ def test_a_directory_that_jp_is_building_is_waited_for():
     assert ["defer building"] == said(reconcile(base(shots, {}, busy=frozenset({ID})), shots, Policy()))
 
 
+def test_a_durable_copy_that_lost_a_file_just_now_is_not_repaired():
+    """It may be just being taken away, file by file: it has to rest first."""
+    shots = snapshots("- m@5", "a@9 m@5")
+    [copy] = shots[0].copies[ID]
+    moving = replace(copy, stream=replace(copy.stream, age_ns=SECOND))
+    shots[0] = replace(shots[0], copies={ID: (moving,)})
+
+    assert ["keep stream W", "defer building"] == said(reconcile(base(shots, {}), shots, Policy()))
+
+
 def _extra(path: str, age: int, content: str | None = None) -> Extra:
     return Extra(path, Stamp(age * SECOND, 1, 1, 1), content.encode() if content else None)
 

@@ -194,3 +194,70 @@ def test_an_import_takes_the_copy_that_git_did_not_write(machine, repo):
     shutil.rmtree(machine.silo())
     machine.ok("register", other)
     assert durable(machine) == ["by hand"]
+
+
+EDITOR = {"GIT_SEQUENCE_EDITOR": "sed -i 1s/^pick/edit/", "GIT_EDITOR": "true"}
+WAYS = {
+    "detached": [["checkout", "-q", "--detach", "old"]],
+    "reset": [["reset", "-q", "--hard", "old"]],
+    "restore": [["restore", "--source", "old", "--worktree", "--staged", "."]],
+    "rebase": [["rebase", "-q", "-i", "--root"]],
+    "revert": [["revert", "--no-edit", "HEAD"]],
+    "no reflog": [["config", "core.logAllRefUpdates", "false"], ["checkout", "-q", "old"]],
+}
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_whatever_brings_an_old_one_back_replaces_nothing(machine, live, how):
+    """Detached, reset, restored from a commit, a rebase that stopped, a revert, without a reflog."""
+    for argv in WAYS[how]:
+        git(live, *argv, **EDITOR)
+    assert machine.questions(live, A) == ["one"]
+    until(lambda: told(machine), "behind")
+    assert durable(machine) == ["one", "two", "three"]
+    until(lambda: status(machine)["verdict"] == "in-sync", "kept, and in sync all the same")
+
+
+@pytest.mark.parametrize("shape", ["clone", "bare", "submodule"])
+def test_in_every_shape_of_a_repository_a_checkout_is_no_edit(machine, live, shape):
+    """A plain clone, a worktree of a bare repository, a submodule: another checkout of the same conversations."""
+    tree = machine.base / "b"
+    if shape == "clone":
+        git(machine.base, "clone", "-q", str(live), str(tree))
+    elif shape == "bare":
+        git(machine.base, "clone", "-q", "--bare", str(live), str(machine.base / "bare.git"))
+        git(machine.base / "bare.git", "worktree", "add", "-q", str(tree), "main")
+    else:
+        (machine.base / "outer").mkdir()
+        git(machine.base / "outer", "init", "-q")
+        git(machine.base / "outer", "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(live), "sub")
+        tree = machine.base / "outer" / "sub"
+    machine.ok("register", tree)
+    git(tree, "checkout", "-q", "--detach", "main~1" if shape == "bare" else "origin/old")
+    assert machine.questions(tree, A) == ["one"]
+    until(lambda: told(machine), "behind")
+    assert durable(machine) == machine.questions(live, A) == ["one", "two", "three"]
+
+
+def test_a_merge_with_its_editor_open_is_waited_for_and_taken_over(machine, live):
+    """Git has written the files, and its editor stays open: what it brought that is more is durable at once."""
+    git(live, "checkout", "-q", "-b", "other")
+    write(machine, live, "one", "two", "three", "four")
+    git(live, "commit", "-qam", "more")
+    git(live, "checkout", "-q", "main")
+    until(lambda: told(machine), "behind")
+    opened, go_on = machine.base / "opened", machine.base / "go-on"
+    waits = f"sh -c 'touch {opened}; while [ ! -e {go_on} ]; do sleep 0.02; done'"
+    env = {"PATH": os.environ["PATH"], "HOME": str(live), **WHO, "GIT_EDITOR": waits}
+    with subprocess.Popen(["git", "-C", str(live), "merge", "--no-ff", "--edit", "other"], env=env) as merging:
+        try:
+            until(opened.exists, "the editor of the message")
+            assert machine.questions(live, A) == ["one", "two", "three", "four"]
+            until(lambda: not told(machine), "not behind any more")
+            assert durable(machine) == ["one", "two", "three", "four"]
+            assert merging.poll() is None
+        finally:
+            go_on.touch()
+    assert merging.returncode == 0
+    until(lambda: status(machine)["verdict"] == "in-sync", "in sync")
+    assert durable(machine) == ["one", "two", "three", "four"]

@@ -1,0 +1,245 @@
+"""A machine that misbehaves under a running agent: full and read-only disks, no descriptors left, a wrong clock."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+
+import pytest
+
+from agents import FILES, in_step, jp_loads, status, until
+from convsync_agent.agenda import FOREVER, Agenda
+from convsync_agent.errors import NO_SPACE
+from convsync_agent.history import History
+from convsync_agent.model import SECOND, Kind, Root
+from convsync_agent.outcome import Outcome
+from convsync_agent.plan import Lift, Problem
+from convsync_agent.results import failed_with
+from disks import Memory, no_disks
+from faults import World
+from machine import WS, as_jp, event, put
+
+A, NEW, OTHER = 17_000_000_001, 17_000_000_002, 17_000_000_003
+ELSEWHERE = "fghij"
+OLD_NS = time.time_ns() - 60_000_000_000
+TEXT = "what was said " * 1000
+
+
+@pytest.fixture
+def two(machine):
+    """Two workspaces, each with a worktree and one conversation in step."""
+    for name, workspace, conversation in (("a", WS, A), ("o", ELSEWHERE, OTHER)):
+        tree = machine.worktree(name, workspace, register=False)
+        machine.write(tree, conversation, "one")
+        machine.ok("register", tree)
+    return machine
+
+
+def edit(machine, root, conversation, text):
+    """Both units, dated a minute ago: they win, and nobody has to wait for them to be quiet."""
+    top = machine.directory(root, conversation)
+    put(top / "base_config.json", as_jp({"assistant": text[:20]}), OLD_NS)
+    put(top / "metadata.json", as_jp({"title": "t", "last_activated_at": "2025-01-01 00:00:00.0"}), OLD_NS)
+    put(top / "events.json", as_jp([event(text)]), OLD_NS)
+
+
+def contents(directory):
+    return {f: (directory / f).read_bytes() for f in FILES}
+
+
+def staged(silo):
+    return [p.name for p in (silo / "conversations").glob(".convsync/*")]
+
+
+def kept(machine, conversation):
+    history = History(str(machine.base / "data/convsync"))
+    found = history.versions(WS, conversation)
+    return {raw for v in found for _, raw, _ in history.read(WS, conversation, v.version)}
+
+
+def all_is_well(machine):
+    said = status(machine)
+    return said["verdict"] == "in-sync" and [] == said["attention"]
+
+
+BREAKS = {"bytes": (Memory.no_bytes, "no-space"), "inodes": (Memory.no_inodes, "no-space"),
+          "read-only": (Memory.no_writing, "denied")}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.privileged
+@pytest.mark.skipif(bool(no_disks()), reason=no_disks())
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_disk_that_takes_nothing_is_said_waited_for_and_gone_on_with(two, agent, how):
+    """The disk of one silo takes nothing: `status` is degraded and names what waits and where it is safe.
+
+    The other workspace goes on, nothing half-written stays, JP loads whole units, what waits is in the history; and
+    when the disk takes something again, everything is made durable with nobody asking.
+    """
+    machine, silo, elsewhere = two, two.silo(), two.silo(ELSEWHERE)
+    a, other = machine.base / "a", machine.base / "o"
+    disk, (broken, kind) = Memory(silo), BREAKS[how]
+    try:
+        one = agent()
+        until(lambda: all_is_well(machine), "in sync")
+        old = contents(machine.directory(silo, A))
+        broken(disk)
+        edit(machine, a, A, TEXT)
+        machine.write(a, NEW, TEXT)
+        edit(machine, other, OTHER, TEXT)
+        new = contents(machine.directory(a, A))
+        until(lambda: in_step(machine, OTHER, other, elsewhere), "the other workspace goes on")
+        said = until(lambda: degraded(machine, kind), "degraded")
+
+        assert "degraded" == said["verdict"]
+        for entry in said["attention"]:
+            assert kind == entry["kind"]
+            assert entry["detail"].endswith(f"safe in {a}")
+        assert 6 == machine.run("status", "--check").code
+        assert old == contents(machine.directory(silo, A))
+        assert new == contents(machine.directory(a, A)) == jp_loads(machine.directory(silo, A), machine.directory(a, A))
+        until(lambda: set(new.values()) <= kept(machine, A), "what waits is in the history")
+        assert [] == [p for p in staged(silo) if p != ".gitignore"]
+        assert machine.directory(silo, NEW) is None
+
+        disk.mend()
+        until(lambda: all(in_step(machine, c, a, silo) for c in (A, NEW)), "it resumes by itself")
+        until(lambda: all_is_well(machine), "in sync again")
+        assert one.process.poll() is None
+        assert [] == staged(silo)
+    finally:
+        one.stop()
+        disk.remove()
+
+
+def degraded(machine, kind):
+    """Both conversations are named."""
+    said = status(machine)
+    named = {e["conversation"] for e in said["attention"] if e["kind"] == kind}
+    return said if named >= {f"jp-c{A}", f"jp-c{NEW}"} else None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_silo_that_may_not_be_written_is_said_and_resumed(two, agent):
+    """EACCES: degraded, the other workspace goes on, and mended permissions are enough to go on."""
+    machine, silo, a = two, two.silo(), two.base / "a"
+    agent()
+    places = [silo / "conversations", machine.directory(silo, A), silo / "locks", silo]
+    (silo / "locks").mkdir(exist_ok=True)
+    for place in places:
+        place.chmod(0o500)
+    try:
+        edit(machine, a, A, TEXT)
+        machine.write(a, NEW, TEXT)
+        edit(machine, machine.base / "o", OTHER, TEXT)
+        until(lambda: in_step(machine, OTHER, machine.base / "o", machine.silo(ELSEWHERE)), "the other goes on")
+        until(lambda: degraded(machine, "denied"), "degraded")
+        assert "degraded" == status(machine)["verdict"]
+    finally:
+        for place in reversed(places):
+            place.chmod(0o700)
+    until(lambda: all(in_step(machine, c, a, silo) for c in (A, NEW)), "it resumes by itself")
+    until(lambda: all_is_well(machine), "in sync again")
+
+
+@pytest.mark.slow
+def test_an_agent_without_file_descriptors_loses_nothing_and_recovers(two, agent):
+    """EMFILE at everything it does: nothing is taken for removed, and it goes on by itself when some are free.
+
+    Few are enough: a burst takes no more locks at once than there are descriptors for.
+    """
+    machine, a, silo = two, two.base / "a", two.silo()
+    one = agent()
+    pid = one.process.pid
+    until(lambda: all_is_well(machine), "in sync")
+    in_use = len(os.listdir(f"/proc/{pid}/fd"))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use, hard))
+    edit(machine, a, A, TEXT)
+    many = [NEW + 100 + n for n in range(60)]
+    for conversation in many:
+        machine.write(a, conversation, TEXT)
+    until(lambda: any(line.get("reason") == "trouble" for line in one.lines()), "it looks again after a pause")
+    assert one.process.poll() is None
+    assert ["one"] == machine.questions(silo, A)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 24, hard))
+    until(lambda: all(in_step(machine, c, a, silo) for c in (A, *many)), "it goes on by itself", 35)
+    until(lambda: all_is_well(machine), "in sync again", 35)
+
+
+# -- pauses and clocks ---------------------------------------------------------------
+
+
+def failing(conversation):
+    """What a cycle says that could not write one conversation."""
+    action = Lift(conversation, Root(Kind.SILO, "/silo"))
+    outcome = Outcome(looked={conversation}, results=[failed_with(action, OSError(min(NO_SPACE), "full"))])
+    outcome.later(conversation, 2_000_000_000)
+    return outcome
+
+
+def test_pauses_grow_and_end_with_the_trouble():
+    """2, 4, 8, 16, then 30 s at most between two tries of one conversation; a success begins anew."""
+    agenda = Agenda()
+
+    def pauses(number):
+        for _ in range(number):
+            agenda.settle("w", failing(A))
+            yield round(agenda.wait())
+            agenda._due.clear()
+
+    assert [2, 4, 8, 16, 30, 30] == list(pauses(6))
+    agenda.settle("w", Outcome(looked={A}))
+    assert [2, 4] == list(pauses(2))
+
+
+def test_a_root_that_cannot_be_read_is_asked_again_after_pauses_that_grow(monkeypatch):
+    """What was asked of it is not known, so everything is looked at again; in the end only at the net's interval."""
+    agenda, now = Agenda(), time.monotonic()
+    blind = Outcome(problems=[Problem("io", None, Root(Kind.WORKTREE, "/w/.jp"), "cannot be listed")])
+    found = []
+    for _ in range(7):
+        agenda.settle("w", blind)
+        found.append(round(agenda.wait()))
+        now += agenda.wait() + 1
+        monkeypatch.setattr(time, "monotonic", lambda at=now: at)
+        assert agenda.take_rescan() == ("trouble" if found[-1] < FOREVER else "")
+    assert [2, 4, 8, 16, 30, FOREVER, FOREVER] == found
+    agenda.settle("w", Outcome())
+    agenda.settle("w", blind)
+    assert 2 == round(agenda.wait())
+
+
+HOUR, YEAR = 3600 * SECOND, 365 * 86_400 * SECOND
+
+
+@pytest.mark.parametrize("jumps", [[HOUR, 0], [-HOUR, 0], [YEAR, -YEAR, 0], [-YEAR, YEAR, 0]], ids=str)
+def test_a_clock_that_jumps_loses_nothing(tmp_path, monkeypatch, jumps):
+    """Edits, new conversations and losers at any time the clock says: in step at once, nothing gone or removed.
+
+    When the clock is right again nothing is left to say, but for what a person has to see.
+    """
+    world = World(tmp_path, monkeypatch)
+    real = time.time_ns
+    for name in "ab":
+        world.write(world.enroll(name), A, "one", "two")
+    world.register("a", "b")
+    ever = world.contents()
+    for number, jump in enumerate(jumps):
+        monkeypatch.setattr(time, "time_ns", lambda jump=jump: real() + jump)
+        edited = "ab"[number % 2]
+        put(world.directory(world.base / edited, A) / "events.json", as_jp([event(f"edit {number}")]))
+        world.write(world.base / edited, NEW + number, f"new {number}")
+        ever |= world.contents()
+        world.sync()
+        world.sync()
+        for root in (world.silo(), world.base / "a", world.base / "b"):
+            assert [f"edit {number}"] == world.questions(root, A), (jump, root)
+        assert all(in_step(world, NEW + n, world.silo(), world.base / "ab"[n % 2]) for n in range(number + 1))
+        assert ever <= world.everywhere(), jump
+    with world.engine() as engine:
+        kinds = {e.kind for e in engine.ledger.entries.values()}
+        assert kinds <= {"conflict"}
+        assert world.plan(engine).empty
