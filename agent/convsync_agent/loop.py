@@ -296,8 +296,8 @@ class Agent:
             self.lookout.arm(root, silo=site.silo.root.path == root)
             self.engine.locate(site)  # after arming: what appears from here on is heard
             view = site.view_at(root)
-            if view is not None:
-                self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
+            if view is not None:  # what was written while the silo was away waits in the worktrees
+                self.agenda.add_all(site.id, self.engine.rescan(site, None if view is site.silo else [view]))
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:
