@@ -77,7 +77,7 @@ class Knower:
     @staticmethod
     def _note_split(site: Site, conversation: int, copies: Sequence[Copy]) -> None:
         if len({c.partition for c in copies}) > 1:
-            site.split_since.setdefault(conversation, time.time_ns())
+            site.split_since.setdefault(conversation, min(time.time_ns(), _last_change(copies)))
         else:
             site.split_since.pop(conversation, None)
 
@@ -223,6 +223,21 @@ class Knower:
                     if other and other.stamp.mtime_ns < extra.stamp.mtime_ns and not snapshot.root.is_silo:
                         wanted.add((conversation, extra.path))
         return [_digested(s, wanted) for s in snapshots] if wanted else list(snapshots)
+
+
+def _last_change(copies: Sequence[Copy]) -> int:
+    """When the last of these directories was renamed or written to, ns: a split is no younger than that.
+
+    So who only starts now, a `sync` without an agent, need not wait once more.
+    """
+    latest = 0
+    for copy in copies:
+        try:
+            with fs.opened_copy(copy) as fd:
+                latest = max(latest, os.fstat(fd).st_ctime_ns)
+        except OSError:
+            return time.time_ns()
+    return latest
 
 
 def _digested(snapshot: Snapshot, wanted: set[tuple[int, str]]) -> Snapshot:
