@@ -150,15 +150,21 @@ class Knower:
 
     def is_kept(self, workspace: str, action: Keep) -> bool:
         """The history has this content of this unit already."""
-        unit = action.source.unit(action.unit)
-        key = (workspace, action.conversation, action.unit, unit.digest)
-        if key in self._kept:
-            return True
-        digests = [f.digest for f in unit.files if f.stamp and f.digest]
-        if self.history.holds(workspace, action.conversation, action.unit, digests):
+        key = (workspace, action.conversation, action.unit, action.source.identity(action.unit))
+        if key not in self._kept and self._holds(workspace, action):
             self._kept.add(key)
-            return True
-        return False
+        return key in self._kept
+
+    def _holds(self, workspace: str, action: Keep) -> bool:
+        copy, conversation = action.source, action.conversation
+        if action.unit is Unit.EXTRAS:
+            try:
+                digests = [digest_of_extra(copy, e) for e in copy.extras]
+            except (OSError, fs.ChangedError, fs.OddFileError):
+                return False
+            return all(self.history.has_content(workspace, conversation, d) for d in digests)
+        known = [f.digest for f in copy.unit(action.unit).files if f.stamp and f.digest]
+        return self.history.holds(workspace, conversation, action.unit, known)
 
     def saver(self, site: Site) -> Callable[[Root, int, str, bytes, int], None]:
         """Keeps one stray file of staging, unless a root or the history has these very bytes."""

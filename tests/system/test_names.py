@@ -90,13 +90,14 @@ def test_two_directories_for_one_id_are_held_and_both_kept(two):
     other = shutil.copytree(path, path.with_name(f"{A}-other"))
     put(other / "events.json", as_jp([event("only here")]), LONG_AGO)
     put(path / "events.json", as_jp([event("only there")]), LONG_AGO)
+    put(other / "sub-note.md", b"a note in the one that will go")
 
     def kept():
         history = History(str(two.base / "data/convsync"))
         rows = [history.read("abcde", A, m.version) for m in history.versions("abcde", A)]
-        return {raw for files in rows for name, raw, _ in files if name == "events.json"}
+        return {raw for files in rows for name, raw, _ in files}
 
-    both = {as_jp([event("only here")]), as_jp([event("only there")])}
+    both = {as_jp([event("only here")]), as_jp([event("only there")]), b"a note in the one that will go"}
     began = time.monotonic()
     until(lambda: both <= kept(), "both kept")
     assert time.monotonic() - began < 5
