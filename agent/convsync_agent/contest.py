@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from convsync_agent.model import FUTURE_NS, QUIET_NS, UNSTABLE_NS, Base, Copy, Grade, Unit, UnitCopy
+from convsync_agent.model import FUTURE_NS, QUIET_NS, SECOND, UNSTABLE_NS, Base, Copy, Grade, Unit, UnitCopy
 from convsync_agent.plan import Deferred, Draft, Problem
 
 BUSY_AGAIN_NS = 250_000_000
+AHEAD_AGAIN_NS = 3600 * SECOND
 OUT_OF_REACH = (Grade.UNREADABLE, Grade.ODD)
 
 
@@ -89,20 +90,27 @@ def fault_of(copy: Copy, state: UnitCopy) -> str:
 
 
 def _unless_from_the_future(rest: list[Copy], unit: Unit, base: Base, now: int, draft: Draft) -> Copy:
-    """The newest, unless its time lies ahead, it never changed, and another copy was edited since."""
+    """The newest, unless its time lies ahead, it never changed, and another copy was edited since.
+
+    Edited since means that the other one had these very bytes when it was last settled and has others now.
+    Where the newest may not be written (archived, `--no-refresh`) it stays so: looked at again, the edit must not
+    have become the base meanwhile, or the newest would take it back. So the base waits as long.
+    """
     top = rest[0]
+    mine = top.unit(unit).digest
     ahead = top.unit(unit).mtime_ns - now
     if ahead > FUTURE_NS:
         draft.problems.append(Problem("future", top.conversation, top.root, f"{unit} is dated ahead of the clock"))
-    if ahead <= 0 or base.of(top, unit) != top.unit(unit).digest:
+    if ahead <= 0 or base.of(top, unit) != mine:
         return top
     for copy in rest[1:]:
-        if fit(copy, unit) and changed(copy, unit, base) and copy.unit(unit).digest != top.unit(unit).digest:
+        if fit(copy, unit) and base.of(copy, unit) == mine and copy.unit(unit).digest != mine:
             draft.problems.append(
                 Problem(
                     "future", top.conversation, top.root, f"{unit} is dated ahead of the clock; a later edit was taken"
                 )
             )
+            draft.again.append((top.conversation, min(ahead, AHEAD_AGAIN_NS)))
             return copy
     return top
 

@@ -29,6 +29,8 @@ def record(engine: Engine, site: Site, seen: Sequence[tuple[Copy, int]], plan: P
     now = time.time_ns()
     undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
     undecided += [c for c, _ in plan.again]
+    # While a person is to decide, a copy that nobody knew must not become one that has stayed (`transition`).
+    undecided += [p.conversation for p in plan.problems if p.kind == "split" and p.conversation]
     blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
     blocked |= {
         (p.conversation or 0, p.root)

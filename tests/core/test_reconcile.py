@@ -137,6 +137,26 @@ def test_a_newest_copy_from_the_future_that_never_changed_loses_to_an_edit():
     )
 
 
+def test_an_edit_beside_a_future_copy_that_may_not_be_written_does_not_become_the_base():
+    """Else the copy from the future, unchanged still, would take the edit back in the next cycle."""
+    ahead = NOW // SECOND + 400
+    shots = snapshots("ab@9 m@5", f"a@{ahead} m@5", no_refresh=(W,))
+    plan = reconcile(base(shots, {S: "a m", W: "a m"}), shots, Policy())
+
+    assert ["future W"] == said(plan)
+    assert plan.again == ((ID, 400 * SECOND),)
+
+
+def test_an_edit_older_than_what_both_had_last_does_not_beat_the_future():
+    """Edited since means: from these very bytes. Another base is another story, and JP's rule decides."""
+    ahead = NOW // SECOND + 400
+    shots = snapshots(f"ab@{ahead} m@5", "c@9 m@5")
+
+    assert ["update stream S>W keep conflict", "future S"] == said(
+        reconcile(base(shots, {S: "ab m", W: "a m"}), shots, Policy())
+    )
+
+
 def test_an_edit_from_the_future_wins_and_is_reported():
     """2099 wins, as JP takes it, and a person hears of it."""
     ahead = NOW // SECOND + 400
