@@ -130,8 +130,10 @@ class OnDisk(RuleBasedStateMachine):
         archived = directories(self.w.silo(), archived=True)
         if archived and not directories(self.w.silo(), int(archived[0].name.partition("-")[0])):
             run.unarchive(int(archived[0].name.partition("-")[0]))
+            self.wrote(int(archived[0].name.partition("-")[0]))
         elif run.known and not fault_of(run.loaded[run.known[0]]):
             run.archive(run.known[0])
+            self.wrote(run.known[0])
 
     @rule(number=PICK)
     def jp_removes(self, number):
