@@ -266,7 +266,7 @@ class Memory:
             frozenset(earlier),
             {(c.conversation, c.root, u): Evidence(self._said(c, u)) for c in self.copies() for u in BOTH},
             dict(self.behind),
-            absent,
+            absent=absent,
         )
 
     def decide(self) -> tuple[Plan, Base, list[Snapshot]]:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
+    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
@@ -23,7 +23,8 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "chosen", "comparing", "departed", "engine", "health", "holdings", "index", "knowledge",
+    "agenda", "apply", "chosen", "comparing", "contention", "departed", "engine", "health", "holdings",
+    "index", "knowledge",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
     "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",

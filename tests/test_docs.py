@@ -34,6 +34,7 @@ from convsync_agent.model import EVENTS
 from convsync_agent.names import dirname
 from convsync_agent.settings import KEYS
 from convsync_cli import main
+from terminal import everything
 
 TOP = Path(__file__).parents[1]
 DOCS = TOP / "docs"
@@ -199,17 +200,7 @@ class Desk:
             ["/bin/bash", "-c", command], cwd=cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
         )
         os.close(theirs)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # EIO: the last process that had it is gone
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(ours)
-        text = seen.decode().replace("\r\n", "\n")
+        text = everything(ours)
         return done.wait(30), re.sub(r"\r\x1b\[K[^\n]*(?=\r|$)|\r\x1b\[K", "", text)
 
     def start_agent(self) -> None:

@@ -119,11 +119,20 @@ def metadata_contains(outer: bytes, inner: bytes) -> bool:
 
 def last_activated(raw: bytes) -> int | None:
     """When the metadata says that its conversation was last activated, ns; None where it does not say."""
+    return _time_in(raw, _LAST_ACTIVATED)
+
+
+def expires_at(raw: bytes) -> int | None:
+    """When JP removes the conversation by itself, ns; None: never (contract 6.8)."""
+    return _time_in(raw, "expires_at")
+
+
+def _time_in(raw: bytes, field: str) -> int | None:
     try:
         said = parse(raw)
     except NotJson:
         return None
-    text = said.get(_LAST_ACTIVATED) if isinstance(said, dict) else None
+    text = said.get(field) if isinstance(said, dict) else None
     return parse_timestamp(text) if isinstance(text, str) else None
 
 

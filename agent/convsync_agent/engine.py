@@ -212,6 +212,7 @@ class Engine:
                     )
         base = self.provenance.add(self.knower.base(site, snapshots, agreed), site, snapshots, self.policy)
         base = replace(base, absent={c: self._with_lift(site, c, a, snapshots) for c, a in absent.items()})
+        self.removals.expiring.note(site.id, conversations, base.expired)
         plan = reconcile(base, snapshots, self.policy)
         odd = [
             Problem("held", c, v.root, v.listing.odd[c])

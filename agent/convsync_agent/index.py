@@ -41,6 +41,7 @@ class Sort(StrEnum):
 class IndexEntry:
     """One conversation, whatever number of roots hold it. `presence` is by path of the registered worktree.
 
+    `behind`: the worktrees where git brought back an older version, by path, as last recorded.
     Live in one root and archived in another counts as live, as JP's loader takes it (contract 5.4).
     """
 
@@ -49,6 +50,7 @@ class IndexEntry:
     partition: Partition
     spots: tuple[Spot, ...] = ()
     workspace: str = ""
+    behind: tuple[str, ...] = ()
 
     @property
     def worktrees(self) -> tuple[str, ...]:
@@ -71,6 +73,7 @@ class Filter:
     presences: frozenset[Presence] | None = None
     prefix: str = ""
     archived: bool = False
+    behind: bool = False
     sort: Sort = Sort.ACTIVITY
     reverse: bool = False
     limit: int | None = None
@@ -101,6 +104,7 @@ class Conversation:
             "worktrees": list(self.entry.worktrees),
             "events": self.events,
             "cwd": None,
+            "behind": list(self.entry.behind),
         }
 
 
@@ -157,7 +161,9 @@ def _entry(site: Site, trees: Mapping[str, Tree], conversation: int) -> IndexEnt
         p: _presence(durable=durable, here=t.root in spots) for p, t in trees.items() if durable or t.root in spots
     }
     partition = Partition.ARCHIVED if archived else Partition.LIVE
-    return IndexEntry(conversation, presence, partition, tuple(spots.values()), site.id)
+    stale = {root for c, root, _ in site.behind if c == conversation} if site.behind else set()
+    behind = tuple(s.worktree for s in spots.values() if s.root in stale)
+    return IndexEntry(conversation, presence, partition, tuple(spots.values()), site.id, behind)
 
 
 def _presence(*, durable: bool, here: bool) -> Presence:
@@ -214,6 +220,8 @@ def _selected(entry: IndexEntry, wanted: Filter, busy: frozenset[str]) -> tuple[
     if wanted.statuses is not None and status not in wanted.statuses:
         return None
     if wanted.presences is not None and presence not in wanted.presences:
+        return None
+    if wanted.behind and not (wanted.worktree in entry.behind if wanted.worktree else entry.behind):
         return None
     prefix = wanted.prefix.strip()
     return (presence, status) if id_text(entry.id).startswith(prefix) or str(entry.id).startswith(prefix) else None

@@ -273,6 +273,7 @@ class Base:
     `kept` holds what the history has, `busy` the conversations whose JP lock is held by another process.
     `lineage` holds digests the durable unit had before; `earlier` the copies whose metadata was last activated
     before the durable one; `git` what git says, of suspect copies only; `behind` what was found stale before;
+    `expired` the copies whose own `expires_at` is past while the durable copy's is not;
     `absent` the conversations that the silo does not have any more, or that a tombstone stands for.
     """
 
@@ -285,6 +286,7 @@ class Base:
     earlier: frozenset[tuple[int, Root]] = frozenset()
     git: Mapping[tuple[int, Root, Unit], Evidence] = field(default_factory=dict)
     behind: Mapping[tuple[int, Root, Unit], Digest] = field(default_factory=dict)
+    expired: frozenset[tuple[int, Root]] = frozenset()
     absent: Mapping[int, Absence] = field(default_factory=dict)
 
     def of(self, copy: Copy, unit: Unit) -> Digest | None:

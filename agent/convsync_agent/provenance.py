@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs
-from convsync_agent.content import last_activated
+from convsync_agent.content import expires_at, last_activated
+from convsync_agent.expiry import expires_early
 from convsync_agent.githead import GitEye, find_git
 from convsync_agent.model import (
     METADATA,
@@ -21,6 +22,7 @@ from convsync_agent.model import (
     Evidence,
     Grade,
     Guard,
+    Partition,
     Policy,
     Root,
     Snapshot,
@@ -48,7 +50,7 @@ class Provenance:
 
     def add(self, base: Base, site: Site, snapshots: Sequence[Snapshot], policy: Policy) -> Base:
         """The base with everything that tells an edit from what git brought back."""
-        base = replace(base, behind=site.behind)
+        base = replace(base, behind=site.behind, expired=self._expired(snapshots))
         if policy.guard is Guard.MTIME:
             return base
         found: dict[tuple[int, Root, Unit], Evidence] = {}
@@ -76,6 +78,21 @@ class Provenance:
             self.git.forget()
         return replace(base, lineage=frozenset(lineage), earlier=frozenset(earlier), git=found)
 
+    def _expired(self, snapshots: Sequence[Snapshot]) -> frozenset[tuple[int, Root]]:
+        """Live copies that JP would remove for their own `expires_at`. Read only where the metadata differs."""
+        now = max((s.taken_at for s in snapshots), default=0)
+        durable = {c: group[0] for s in snapshots if s.root.is_silo for c, group in s.copies.items()}
+        return frozenset(
+            (copy.conversation, copy.root)
+            for s in snapshots
+            for group in s.copies.values()
+            for copy in group
+            if (silo := durable.get(copy.conversation)) is not None
+            and copy.partition is Partition.LIVE
+            and copy.metadata.digest != silo.metadata.digest
+            and expires_early(self._time(copy, expires_at), self._time(silo, expires_at), now)
+        )
+
     def _of_imports(self, copies: Sequence[Copy]) -> Mapping[tuple[int, Root, Unit], Evidence]:
         """Only where worktrees disagree does it matter which of them git wrote."""
         return {
@@ -90,10 +107,10 @@ class Provenance:
         return ((Unit(unit), unpack_digest(raw)) for unit, raw in self.state.lineage(workspace, conversation))
 
     def _earlier(self, copy: Copy, silo: Copy) -> bool:
-        mine, theirs = self._activated(copy), self._activated(silo)
+        mine, theirs = self._time(copy, last_activated), self._time(silo, last_activated)
         return mine is not None and theirs is not None and mine < theirs
 
-    def _activated(self, copy: Copy) -> int | None:
+    def _time(self, copy: Copy, read: Callable[[bytes], int | None]) -> int | None:
         file = copy.metadata.file(METADATA)
         if copy.metadata.grade is not Grade.VALID or file.stamp is None:
             return None
@@ -102,7 +119,7 @@ class Provenance:
             if raw is None:
                 with fs.opened_copy(copy) as fd:
                     raw, _ = fs.read_file(METADATA, fd)
-            return last_activated(raw)
+            return read(raw)
         except (OSError, fs.ChangedError, fs.OddFileError):
             return None
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from convsync_agent.absence import plan_absent
 from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest, report_out_of_reach, report_unfit
+from convsync_agent.expiry import report_expired
 from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
     QUIET_NS,
@@ -121,7 +122,7 @@ def _doubled(scene: _Scene, groups: list[tuple[Copy, ...]], draft: Draft) -> boo
 
 def _together(scene: _Scene, conversation: int, copies: Sequence[Copy], draft: Draft) -> None:
     """All copies lie in one partition: the ordinary case."""
-    usable = [c for c in copies if not _partial_projection(scene, c, draft)]
+    usable, mark = [c for c in copies if not _partial_projection(scene, c, draft)], len(draft.actions)
     silo = next((c for c in usable if c.root.is_silo), None)
     if silo is None:
         absence = scene.base.absent.get(conversation)
@@ -137,6 +138,7 @@ def _together(scene: _Scene, conversation: int, copies: Sequence[Copy], draft: D
         contest = hold_contest(able, unit, scene.base, scene.now, draft)
         if contest.winner is not None:
             _unit(scene, unit, contest, draft)
+    report_expired(scene.base, usable, draft.actions[mark:], draft)
     files = newest_extras([c for c in usable if c is not silo], silo, scene.now)
     if any(young(e, scene.now) for c in usable if c is not silo for e in c.extras):
         draft.again.append((silo.conversation, QUIET_NS))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from convsync_agent import scan
 from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.expiry import EXPIRED
 from convsync_agent.model import SECOND, Copy, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Plan, Problem
@@ -30,7 +31,9 @@ def record(engine: Engine, site: Site, seen: Sequence[tuple[Copy, int]], plan: P
     undecided += [p.conversation for p in plan.problems if p.kind == "split" and p.conversation]
     blocked: set[tuple[int, Root | None]] = {(c, None) for c in undecided}
     blocked |= {
-        (p.conversation or 0, p.root) for p in plan.problems if not p.lasting and p.kind not in ("future", "behind")
+        (p.conversation or 0, p.root)
+        for p in plan.problems
+        if not p.lasting and p.kind not in ("future", "behind") and p.detail != EXPIRED
     }
     views = {v.root: v for v in site.views()}
     for copy, dir_mtime in seen:

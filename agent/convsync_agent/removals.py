@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, locks, names, safety, scan, staging
-from convsync_agent.content import title_of
+from convsync_agent.content import expires_at, title_of
+from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
 from convsync_agent.model import METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
 from convsync_agent.plan import Bury, Lift, PutBack
@@ -29,13 +30,20 @@ Wrote = Callable[[Copy, Unit], bool]
 
 @dataclass(slots=True)
 class Removals:
-    """What is known of disappearances. `locked`: when JP's lock on a conversation was last seen released."""
+    """What is known of disappearances.
+
+    `locked`: when JP's lock on a conversation was last seen released; `expiring`: for which copies JP would remove it.
+    """
 
     state: State
     shelter: Shelter
     graves: Graves
     locked: dict[tuple[str, int], int] = field(default_factory=dict)
+    expiring: Expiring = field(init=False)
     _decided: dict[tuple[str, int], tuple[Vanished, Fate]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.expiring = Expiring(self.state)
 
     # -- what is gone -------------------------------------------------------------
 
@@ -93,15 +101,29 @@ class Removals:
         missed = site.silo.missed[conversation]
         locked = missed.first_ns - self.locked.get((site.id, conversation), 0) <= LOCK_NS
         locked = locked or bool(locks.busy_conversations(site.silo.root.path, [conversation]))
+        projections = tuple(_trace(t, conversation) for t in site.trees.values())
+        there = {p.root.path for p in projections if p.trace is Trace.HOLDS}
+        due = self._due(site.id, conversation, missed.first_ns)
         return Vanished(
             conversation,
             seen_ns=missed.seen_ns,
             missed_ns=missed.first_ns,
             looked_ns=max(missed.looked_ns, missed.first_ns),
-            projections=tuple(_trace(t, conversation) for t in site.trees.values()),
+            projections=projections,
             locked=locked,
             trashed=_in_trash(site.silo.root.path, conversation),
+            expired=not due and bool(self.expiring.roots(site.id, conversation, missed.first_ns) - there),
+            due=due,
         )
+
+    def _due(self, workspace: str, conversation: int, missed_ns: int) -> bool:
+        """The durable copy, as it is kept, was to go by then."""
+        try:
+            kept = self.shelter.read(workspace, conversation, {METADATA})
+        except (OSError, ValueError, fs.ChangedError):
+            return False
+        own = expires_at(kept[0][1]) if kept else None
+        return own is not None and own <= missed_ns
 
     def _has_kept(self, workspace: str, conversation: int) -> bool:
         try:

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-from convsync_agent import fs, layout, locks
+from convsync_agent import fs
 from convsync_agent.chosen import BOTH, Contents, being_written, completed, look
+from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.contest import OUT_OF_REACH
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
-from convsync_agent.errors import LockHeld, Refused, StorageProblem, storage_problem
+from convsync_agent.errors import Refused, StorageProblem, storage_problem
 from convsync_agent.extras import digest_of_extra, read_extra
 from convsync_agent.imports import newest_extras
 from convsync_agent.model import (
@@ -73,7 +74,7 @@ def make_current(
     contents = completed(engine, site, conversation, contents)
     with _laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
-            _wait_for_lock(site, conversation, deadline)
+            wait_for_lock(site, conversation, deadline)
             copies = look(engine, site, conversation)
             actions = _plan(site, source, copies, contents, done, why)
             results = _keep_losers(engine, site, actions, done, why)
@@ -85,7 +86,7 @@ def make_current(
                 break
             unstable += "unstable" in waiting
             if "locked" in waiting and time.monotonic() >= deadline:
-                raise _held(site, conversation)
+                raise lock_held(site, conversation)
             if unstable > UNSTABLE_TRIES:
                 raise being_written(conversation)
             time.sleep(LOCK_RETRY_SECONDS if waiting else 0)
@@ -251,27 +252,6 @@ def _note(done: Restored, results: Sequence[Result]) -> None:
 def _root_of(action: Action) -> Root:
     assert isinstance(action, Update | AddExtras)  # noqa: S101  # nothing else is planned here
     return action.target.root
-
-
-def _wait_for_lock(site: Site, conversation: int, deadline: float) -> None:
-    """Wait while it can be seen that somebody holds the lock: nothing is kept or staged for nothing."""
-    silo = site.silo.root.path
-    while locks.busy_conversations(silo, [conversation]):
-        if time.monotonic() >= deadline:
-            raise _held(site, conversation)
-        time.sleep(LOCK_RETRY_SECONDS)
-
-
-def _held(site: Site, conversation: int) -> LockHeld:
-    paths = [layout.lock_path(p, conversation) for p in (site.silo.root.path, *site.stores)]
-    holder = next((h for h in map(locks.holder_of, paths) if h is not None), None)
-    who = f"pid {holder.pid}" if holder and holder.pid else "another process"
-    session = f", session {holder.session}" if holder and holder.session else ""
-    return LockHeld(
-        f"in use by {who}{session}",
-        where=id_text(conversation),
-        hint="try again when it is done, or wait longer: JP_LOCK_DURATION=2m",
-    )
 
 
 # -- the content as a copy ------------------------------------------------------------

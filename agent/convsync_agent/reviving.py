@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from convsync_agent import fs, layout, locks
+from convsync_agent import fs, layout
 from convsync_agent.chosen import BOTH, being_written, look
+from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.engine import Engine
-from convsync_agent.errors import LockHeld, NotFound, Refused, StorageProblem, storage_problem
+from convsync_agent.errors import NotFound, Refused, StorageProblem, storage_problem
 from convsync_agent.model import Copy, Grade, Partition
 from convsync_agent.names import id_text
 from convsync_agent.plan import Lift, Plan, PutBack
@@ -44,7 +45,7 @@ def revive(engine: Engine, site: Site, conversation: int, *, patience: float) ->
     deadline = time.monotonic() + patience
     unstable = 0
     while True:
-        _wait_for_lock(site, conversation, deadline)
+        wait_for_lock(site, conversation, deadline)
         copies = look(engine, site, conversation)
         require_gone(copies, conversation)
         action = _action(engine, site, conversation, copies)
@@ -55,7 +56,7 @@ def revive(engine: Engine, site: Site, conversation: int, *, patience: float) ->
             raise _failed(site, result)
         unstable += result.reason == "unstable"
         if result.reason == "locked" and time.monotonic() >= deadline:
-            raise _held(site, conversation)
+            raise lock_held(site, conversation)
         if unstable > UNSTABLE_TRIES:
             raise being_written(conversation)
         time.sleep(RETRY_SECONDS)
@@ -134,25 +135,3 @@ def _revived(site: Site, conversation: int, action: PutBack | Lift, copies: Sequ
     path = layout.copy_path(site.silo.root, partition, place.name)
     source = "" if isinstance(action, PutBack) else max(copies, key=lambda c: c.stream.mtime_ns).root.path
     return Revived(path, source, partition)
-
-
-# -- JP's lock ----------------------------------------------------------------------
-
-
-def _wait_for_lock(site: Site, conversation: int, deadline: float) -> None:
-    """Wait while it can be seen that somebody holds the lock: nothing is built for nothing."""
-    while locks.busy_conversations(site.silo.root.path, [conversation]):
-        if time.monotonic() >= deadline:
-            raise _held(site, conversation)
-        time.sleep(RETRY_SECONDS)
-
-
-def _held(site: Site, conversation: int) -> LockHeld:
-    paths = [layout.lock_path(p, conversation) for p in (site.silo.root.path, *site.stores)]
-    holder = next((h for h in map(locks.holder_of, paths) if h is not None), None)
-    who = f"pid {holder.pid}" if holder and holder.pid else "another process"
-    return LockHeld(
-        f"in use by {who}",
-        where=id_text(conversation),
-        hint="try again when it is done, or wait longer: JP_LOCK_DURATION=2m",
-    )

@@ -50,7 +50,8 @@ class Vanished:
     the beginning of the latest that did not, or `missed_ns` where there was one only. `locked`: its JP
     lock was taken by another process in the LOCK_NS before. `commanded`: removed by a command of ours.
     `trashed`: it went to JP's `.trash`. `expired`: a vanished copy had a past `expires_at` and the durable
-    one had not, so JP removed what should have stayed.
+    one had not, so JP removed what should have stayed. `due`: the durable one's own `expires_at` was past,
+    so JP removed it (without a lock) because a person had said until when to keep it.
     """
 
     conversation: int
@@ -62,6 +63,7 @@ class Vanished:
     commanded: bool = False
     trashed: bool = False
     expired: bool = False
+    due: bool = False
 
 
 class Verdict(NamedTuple):
@@ -100,8 +102,8 @@ def _verdict(one: Vanished, *, many: bool) -> Verdict:
         return said(Fate.BRAKED, "many at once")
     if one.trashed or one.expired:
         return said(Fate.LOST, "moved to JP's trash" if one.trashed else "expired elsewhere")
-    if one.locked:
-        return said(Fate.REMOVED, "under its lock")
+    if one.locked or one.due:
+        return said(Fate.REMOVED, "under its lock" if one.locked else "expired")
     if gone:
         return said(Fate.REMOVED, "with its projection")
     if unclear:
@@ -119,7 +121,7 @@ def _mass(vanished: Iterable[Vanished], durable: int) -> frozenset[int]:
     not yet certain count too, or the first of a crowd would be buried before the last is sure. A window
     that holds most can begin where somebody in it was first missed, so only those are tried.
     """
-    crowd = [v for v in vanished if not v.locked and not v.commanded]
+    crowd = [v for v in vanished if not (v.locked or v.commanded or v.due)]
     seen, missed = sorted(v.seen_ns for v in crowd), sorted(v.missed_ns for v in crowd)
     enough = max(BRAKE_COPIES, (durable + 1) // 2)
     begins = [b for b in missed if bisect_right(seen, b + BRAKE_NS) - bisect_left(missed, b) >= enough]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from machine import LONG_AGO, SECOND, as_jp, event, put
+from terminal import everything
 
 ID = 17000000001
 HOUR = 3600 * SECOND
@@ -57,18 +58,9 @@ def on_a_terminal(machine, *argv, columns=80):
         text=False,
     )
     os.close(theirs)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # EIO: the last process that had it is gone
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(ours)
+    seen = everything(ours)
     assert process.wait(30) == 0, seen
-    return seen.decode().replace("\r\n", "\n")
+    return seen
 
 
 def test_events(one):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -19,6 +20,9 @@ from machine import LONG_AGO, SECOND, as_jp, event, put
 
 BOTH, LOCAL, EXTERNAL, STORED = 17000000001, 17000000002, 18000000003, 16900000004
 KEYS = ["id", "createdAt", "lastActivityAt", "title", "status", "workspaceId", "presence", "worktrees", "events", "cwd"]
+KEYS += ["behind"]
+
+GIT = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 
 
 @pytest.fixture
@@ -120,6 +124,7 @@ def test_json(filled):
         "worktrees": [],
         "events": 2,
         "cwd": None,
+        "behind": [],
     }
     by_id = {c["id"]: c for c in document["conversations"]}
     assert by_id[f"jp-c{BOTH}"]["worktrees"] == [a]
@@ -248,6 +253,52 @@ def test_vanished_worktree_still_answers(filled):
         (f"jp-c{LOCAL}", "user_local_only", 0),
         (f"jp-c{BOTH}", "user_local_only", 0),
     }
+
+
+def test_vanished_worktrees_keep_their_row_in_ls_and_status(filled):
+    """All of them gone: everything durable is listed, every worktree is `missing` and says what it held."""
+    known = {c["id"]: c for c in filled.ok("ls", "--json", "--all").json["conversations"]}
+    for name in "ab":
+        shutil.rmtree(filled.base / name)
+
+    rows = {c["id"]: c for c in filled.ok("ls", "--json", "--all").json["conversations"]}
+    [workspace] = filled.ok("status", "--json").json["workspaces"]
+
+    assert rows.keys() == known.keys() - {f"jp-c{EXTERNAL}"}
+    assert all(
+        {k: row[k] for k in ("title", "events", "status")} == {k: known[i][k] for k in ("title", "events", "status")}
+        for i, row in rows.items()
+    )
+    assert {(w["path"], w["state"]) for w in workspace["worktrees"]} == {
+        (str(filled.base / n), "missing") for n in "ab"
+    }
+    [a] = [w["counts"] for w in workspace["worktrees"] if w["path"] == str(filled.base / "a")]
+    assert (a["projected"], a["local"], a["archived"]) == (1, 1, 1)
+    assert filled.ok("status").out
+    assert filled.run("status", "--check").code in (0, 7)
+
+
+def test_behind_is_marked(machine):
+    """Where git brought an older version back the row says so, also through --worktree and --behind alone."""
+    tree = machine.worktree("a", register=False)
+    machine.write(tree, BOTH, "one")
+    machine.write(tree, LOCAL, "one")
+    git = lambda *argv: subprocess.run(["git", "-C", tree, *GIT, *argv], check=True, capture_output=True)  # noqa: E731
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-qm", "old", "--date=2023-11-14T22:13:20Z")
+    put(machine.directory(tree, BOTH) / "events.json", as_jp([event("one"), event("two")]))
+    machine.ok("register", tree)
+    assert machine.ok("ls", "--json", "--behind").json["conversations"] == []
+    git("checkout", "-q", "--", ".")
+    machine.ok("sync")
+
+    rows = {c["id"]: c["behind"] for c in machine.ok("ls", "--json").json["conversations"]}
+    assert rows == {f"jp-c{BOTH}": [str(tree)], f"jp-c{LOCAL}": []}
+    assert listed(machine, "--behind") == listed(machine, "--behind", "--worktree", tree) == [BOTH]
+    cells = {line.split("\t")[0]: line.split("\t")[1] for line in machine.ok("ls").out.splitlines()[1:]}
+    assert cells == {f"jp-c{BOTH}": "N behind", f"jp-c{LOCAL}": "N"}
+    assert "behind" in machine.ok("show", str(BOTH)).out
 
 
 def test_paused_worktrees_are_shown(filled):

@@ -26,6 +26,7 @@ from convsync_cli.removed import matching
 from convsync_cli.reports import HINTS
 from convsync_cli.target import Target
 from machine import LONG_AGO, SECOND, WS, as_jp, event, put
+from terminal import everything
 
 ID, OTHER, STAYS = 17000000001, 17000000002, 18000000003
 TITLE = "A private title that is long enough to be cut off at the edge of a terminal"
@@ -106,20 +107,8 @@ def on_terminal(machine, *argv, answer=None):
         *argv, stdin=theirs, stdout=theirs, stderr=theirs, text=False, env={"COLUMNS": "80", "TERM": "dumb"}
     )
     os.close(theirs)
-    seen = b""
-    while True:
-        if answer is not None and b"?" in seen:
-            os.write(ours, answer + b"\n")
-            answer = None
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # EIO: the last process that had it is gone
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(ours)
-    return process.wait(30), re.sub(r"\x1b\[[0-9;]*m", "", seen.decode()).replace("\r\n", "\n")
+    seen = everything(ours, answer)
+    return process.wait(30), re.sub(r"\x1b\[[0-9;]*m", "", seen)
 
 
 # -- ls -------------------------------------------------------------------------------

@@ -268,3 +268,22 @@ def test_unmanaged_files_travel_to_the_silo_only(durable, here, there, copied):
     names = {S: "S", W: "W", X: "X"}
 
     assert copied == [f"{names[a.source.root]} {f.path}" for a in plan.actions for f in a.files]
+
+
+@pytest.mark.parametrize(
+    ("silo", "w", "no_refresh", "plan"),
+    [
+        ("a@9 m@9", "a@5 n@5", (W,), ["held W"]),
+        ("a@5 m@5", "a@5 n@9", (), ["update metadata W>S keep"]),
+        ("a@9 m@9", "a@5 n@5", (), ["update metadata S>W keep"]),
+        ("a@5 m@5 archived", "a@5 n@5 archived", (), ["keep metadata W"]),
+    ],
+    ids=["it stays", "it becomes durable", "it is replaced", "jp never looks into the archive"],
+)
+def test_a_copy_that_expires_alone_is_reported(silo, w, no_refresh, plan):
+    """JP would delete both for it: said at once where the plan does not end it."""
+    shots = snapshots(silo, w, no_refresh=no_refresh)
+    known = base(shots, {}, expired=frozenset({(ID, W)}))
+
+    found = [x for x in said(reconcile(known, shots, Policy())) if not x.startswith("keep metadata W") or plan == [x]]
+    assert plan == found

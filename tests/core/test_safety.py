@@ -89,6 +89,14 @@ ROWS = [
     ("JP's sanitizer moved it away", [], {"trashed": True}, Fate.LOST, "moved to JP's trash"),
     ("JP's sanitizer moved both away", [GONE], {"trashed": True}, Fate.LOST, "moved to JP's trash"),
     ("a stale copy expired and JP deleted both", [GONE], {"expired": True}, Fate.LOST, "expired elsewhere"),
+    ("its own time was up, and JP takes no lock", [HOLDS], {"due": True}, Fate.REMOVED, "expired"),
+    (
+        "its own time was up, and the sanitizer was first",
+        [HOLDS],
+        {"due": True, "trashed": True},
+        Fate.LOST,
+        "moved to JP's trash",
+    ),
     (
         "our own command may remove what expired",
         [GONE],
@@ -133,6 +141,7 @@ BRAKES = [
     ("one by one within ten seconds", crowd(5, HOLDS, apart=BRAKE_NS // 4), 5, 5),
     ("one by one, slower", crowd(5, HOLDS, apart=BRAKE_NS // 4 + SECOND), 5, 0),
     ("under JP's lock", crowd(8, HOLDS, locked=True), 8, 0),
+    ("what was to go by then", crowd(8, HOLDS, due=True), 8, 0),
     ("by our command", crowd(8, HOLDS, commanded=True), 8, 0),
     ("those under the lock do not count", [*crowd(4), *(vanished(9 + n, locked=True) for n in range(4))], 8, 0),
     ("those the sanitizer took count", [*crowd(4), *(vanished(9 + n, trashed=True) for n in range(4))], 8, 8),

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from agents import in_step, jp_loads, status, until
-from machine import as_jp, event, put
+from machine import LONG_AGO, as_jp, event, put
 
 A, B = 17_000_000_001, 17_000_000_002
 MANY = range(17_000_000_010, 17_000_000_018)
@@ -172,3 +172,60 @@ def test_git_clean_removes_projections_only(two):
     until(lambda: two.directory(two.base / "a", A) is None and status(two)["verdict"] == "in-sync", "local there")
     assert two.questions(two.silo(), A) == ["one", "two"]
     two.ok("verify")
+
+
+def test_what_was_to_go_by_now_stays_gone(two):
+    """JP removes what its own `expires_at` says, without a lock, from its own roots: that is no loss."""
+    top = durable(two, A)
+    put(
+        top / "metadata.json",
+        as_jp({"last_activated_at": "2023-11-14 22:13:20.0", "expires_at": "2023-11-15 00:00:00.0"}),
+    )
+    until(lambda: in_step(two, A, two.silo(), two.base / "a", two.base / "b"), "in step")
+    manifest = two.base / f"data/convsync/trash/abcde/jp-c{A}/manifest.json"
+    size = (top / "metadata.json").stat().st_size
+    until(
+        lambda: '"metadata.json", "digest"' in manifest.read_text() and f'"size": {size},' in manifest.read_text(),
+        "kept",
+    )
+    shutil.rmtree(top)
+    until(lambda: buried(two, A), "a tombstone")
+    assert durable(two, A) is None
+    assert two.directory(two.base / "b", A)
+    assert not told(two, "lost")
+
+
+def test_what_expired_in_one_worktree_only_comes_back(machine, agent):
+    """A copy that may not be written has a past `expires_at`: told at once; JP's removal of both is undone.
+
+    With and without an agent at that moment.
+    """
+    machine.worktree("a", register=False)
+    machine.worktree("b", register=False)
+    for conversation in (A, B):
+        machine.write(machine.base / "b", conversation, "one", expires_at="2023-11-14 22:13:20.0")
+        machine.write(machine.base / "a", conversation, "one", "two", mtime_ns=LONG_AGO + 10**9)
+    machine.ok("register", machine.base / "a")
+    machine.ok("register", machine.base / "b", "--no-refresh")
+    running = agent()
+    until(lambda: kept(machine, A, B), "kept copies", patience=60)
+    until(lambda: {e["conversation"] for e in told(machine, "held")} == {f"jp-c{A}", f"jp-c{B}"}, "told at once")
+    assert {e["worktree"] for e in told(machine, "held")} == {str(machine.base / "b")}
+
+    def jp_expires(conversation):
+        """At its end, in worktree b: the projection first, no lock taken."""
+        for root in (machine.base / "b", machine.silo()):
+            shutil.rmtree(machine.directory(root, conversation))
+
+    jp_expires(A)
+    until(lambda: durable(machine, A), "put back")
+    running.stop()
+    jp_expires(B)
+    agent()
+    until(lambda: durable(machine, B), "put back after a restart")
+    for conversation in (A, B):
+        assert machine.questions(machine.silo(), conversation) == ["one", "two"]
+        assert not buried(machine, conversation)
+        assert machine.directory(machine.base / "b", conversation) is None
+    until(lambda: len(told(machine, "lost")) == 2, "told")
+    assert not told(machine, "held")

@@ -42,6 +42,7 @@ WORDS = {Presence.PROJECTED: "projected", Presence.USER_LOCAL_ONLY: "local", Pre
 @click.option("--presence", "presences", metavar="LIST", help="projected,local,external; all by default.")
 @click.option("-q", "prefix", metavar="PREFIX", default="", help="Only ids that begin so, with or without jp-c.")
 @click.option("--archived", is_flag=True, help="Only the archive.")
+@click.option("--behind", is_flag=True, help="Only those of which git brought an older version back.")
 @click.option("--sort", type=click.Choice(["activity", "created", "id", "events"]), default="activity")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N, after sorting.")
@@ -49,7 +50,8 @@ def ls(context: Context, worktree: str | None, **flags: Any) -> int:
     """List the conversations of every registered workspace, each one once.
 
     PRESENCE is N for projected (in the silo and in a worktree), Y for local (in the silo only), ext for
-    external (in a worktree only). Every option narrows what the others leave.
+    external (in a worktree only); `behind` where git brought an older version back. Every option narrows what
+    the others leave.
     """
     from convsync_agent.index import find_worktree, list_conversations, said  # noqa: PLC0415
     from convsync_cli.target import open_sites  # noqa: PLC0415
@@ -80,6 +82,7 @@ def _filter(flags: dict[str, Any]) -> Filter:
         presences=_presences(flags["presences"]),
         prefix=flags["prefix"],
         archived=flags["archived"],
+        behind=flags["behind"],
         sort=Sort(flags["sort"]),
         reverse=flags["reverse"],
         limit=flags["limit"],
@@ -116,7 +119,7 @@ def _table(rows: list[Conversation]) -> None:
     cells = [
         [
             f"jp-c{r.entry.id}",
-            LETTERS[r.presence],
+            LETTERS[r.presence] + (" behind" if r.entry.behind else ""),
             str(r.status),
             str(r.events),
             output.ago(r.activity_ms),
@@ -205,7 +208,7 @@ def _tell(row: Conversation, body: dict[str, Any]) -> None:
         ("ID", body["id"]),
         ("Title", output.title_text(body["title"])),
         ("Status", body["status"] + (" (its lock is held now)" if body["status"] == "active" else "")),
-        ("Presence", f"{LETTERS[row.presence]} ({WORDS[row.presence]})"),
+        ("Presence", f"{LETTERS[row.presence]} ({WORDS[row.presence]})" + (", behind" if row.entry.behind else "")),
         ("Workspace", body["workspaceId"]),
         ("Events", str(body["events"])),
         ("Last activity", output.ago(body["lastActivityAt"])),

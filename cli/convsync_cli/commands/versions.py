@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convsync_agent.errors import NotFound, Refused, storage_problem
+from convsync_agent.errors import NotFound, Refused
 from convsync_agent.names import id_text
 from convsync_cli import output
 from convsync_cli.command import command
@@ -153,66 +153,18 @@ def _put_back(engine: Engine, site: Site, chosen: Manifest, patience: float) -> 
 
 def _restore_into(context: Context, target: Target, chosen: Manifest, into: str) -> int:
     from convsync_agent.history import History  # noqa: PLC0415
+    from convsync_cli.elsewhere import require_outside, write_files  # noqa: PLC0415
 
+    require_outside(context, into)
     place = os.path.realpath(os.path.join(into, target.id))
-    _require_outside(context, place, into)
-    _require_empty(into)
     files = History(context.data_dir).read(target.workspace, target.conversation, chosen.version)
-    paths = [os.path.join(place, name) for name, _, _ in files]
-    try:
-        for path, (_, raw, mtime_ns) in zip(paths, files, strict=True):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "xb") as file:
-                file.write(raw)
-            os.utime(path, ns=(mtime_ns, mtime_ns))
-    except FileExistsError:
-        raise Refused(
-            "something is in the way there", where=place, hint="--into a directory that is new or empty"
-        ) from None
-    except OSError as error:
-        raise storage_problem(error, place, "write the copy") from None
+    paths = write_files(place, files)
     if context.as_json:
         body = {"conversation": target.id, "version": chosen.version, "unit": str(chosen.unit)}
         output.document(body | {"into": place, "files": paths})
     elif not context.quiet:
         output.line(f"wrote {output.plural(len(paths), 'file')} of version {chosen.version} to {output.tilde(place)}")
     return 0
-
-
-def _require_empty(into: str) -> None:
-    try:
-        taken = bool(os.listdir(into))
-    except FileNotFoundError:
-        taken = os.path.islink(into)
-    except NotADirectoryError:
-        taken = True
-    except OSError as error:
-        raise storage_problem(error, os.path.realpath(into), "look at that place") from None
-    if taken:
-        raise Refused(
-            "something is there already; nothing was written",
-            where=os.path.realpath(into),
-            hint="--into a directory that is new or empty",
-        )
-
-
-def _require_outside(context: Context, place: str, into: str) -> None:
-    """A copy for looking at must not become a conversation: not below any root, nor in our own places."""
-    from convsync_agent.dirs import jp_user_data_dir  # noqa: PLC0415
-    from convsync_agent.layout import STORE, workspaces_dir  # noqa: PLC0415
-    from convsync_cli.target import open_sites  # noqa: PLC0415
-
-    sites = open_sites(context).values()
-    roots = {s.silo.root.path for s in sites} | {store for s in sites for store in s.trees}
-    roots |= {workspaces_dir(jp_user_data_dir()), context.state_dir, context.data_dir}
-    inside = any(place == r or place.startswith(r.rstrip("/") + "/") for r in map(os.path.realpath, roots))
-    if inside or STORE in place.split("/"):
-        raise Refused(
-            "--into writes outside of every place that is synced or kept",
-            where=os.path.realpath(into),
-            hint="name a directory elsewhere, for example --into ./restored",
-            code="inside-a-root",
-        )
 
 
 # -- undo ---------------------------------------------------------------------------
