@@ -23,7 +23,7 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "chosen", "comparing", "contention", "departed", "engine", "health", "holdings",
+    "agenda", "apply", "chosen", "comparing", "contention", "departed", "engine", "followup", "health", "holdings",
     "index", "knowledge",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from convsync_agent import scan
 from convsync_agent.apply import Applier
 from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.followup import FAILED_RETRY_NS, follow_up
 from convsync_agent.graves import Graves
 from convsync_agent.history import History
 from convsync_agent.holdings import Holdings
@@ -21,8 +22,6 @@ from convsync_agent.knowledge import Knower
 from convsync_agent.ledger import Ledger
 from convsync_agent.losses import Losses
 from convsync_agent.model import (
-    SECOND,
-    UNSAVED_NS,
     Absence,
     Agreed,
     Copy,
@@ -39,13 +38,13 @@ from convsync_agent.model import (
 )
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
-from convsync_agent.plan import Bury, Deferred, Import, Keep, Lift, Move, Plan, Problem, PutBack, Update
+from convsync_agent.plan import Bury, Keep, Lift, Plan, Problem, PutBack
 from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
-from convsync_agent.recording import forget, record
+from convsync_agent.recording import record
 from convsync_agent.records import unpack
 from convsync_agent.removals import Removals
-from convsync_agent.results import Done, Failed, Journal, Result
+from convsync_agent.results import Done, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, load_sites, resolve
@@ -54,9 +53,6 @@ from convsync_agent.staging import Retired, remove_if_empty, settle
 from convsync_agent.state import State
 from convsync_agent.vault import Vault
 
-LOCK_RETRY_NS = 250_000_000
-UNSTABLE_RETRY_NS = 20_000_000
-FAILED_RETRY_NS = 2 * SECOND
 PASSES = 6  # the longest way: bury, lift, import, update, look back; one to spare
 
 
@@ -159,7 +155,7 @@ class Engine:
                 calm = replace_scope(plan, todo - acting)
                 self._take(outcome, calm)
                 record(self, site, [s for s in seen if s[0].conversation not in acting], calm, outcome)
-                self._apply(site, plan, outcome)
+                self.apply(site, plan, outcome)
                 todo = acting - self._not_now(outcome)
                 self._take(outcome, replace_scope(plan, acting - todo))
                 self.eye.settling = True
@@ -235,7 +231,8 @@ class Engine:
             return self.removals.put_back(site, action)
         return self.removals.bury(site, action) if isinstance(action, Bury) else self.removals.lift(site, action)
 
-    def _apply(self, site: Site, plan: Plan, outcome: Outcome) -> None:
+    def apply(self, site: Site, plan: Plan, outcome: Outcome) -> None:
+        """Do a plan; what became of it is in the outcome."""
         applier = Applier(
             site.silo.root,
             lambda: site.stores,
@@ -251,71 +248,15 @@ class Engine:
         )
         for result in applier.apply(plan):
             outcome.results.append(result)
-            self._after(site, result, outcome)
+            follow_up(self, site, result, outcome)
         self.waiting.extend(applier.waiting)
         self.staged_in |= applier.staged_in
 
     def perform(self, site: Site, plan: Plan) -> list[Result]:
         """Do what a person decided, outside of any cycle; a cycle afterwards records it."""
         outcome = Outcome()
-        self._apply(site, plan, outcome)
+        self.apply(site, plan, outcome)
         return outcome.results
-
-    def _after(self, site: Site, result: Result, outcome: Outcome) -> None:
-        """Bookkeeping of one result: what to try again and when, and what a person has to hear."""
-        action = result.action
-        if isinstance(result, Done):
-            if isinstance(action, Update) and action.why == "conflict":
-                detail = "both sides changed; the newest won, the other is in the history"
-                problem = Problem("conflict", action.conversation, action.target.root, detail, lasting=True)
-                outcome.problems.append(problem)
-            self.ledger.note_durable(site.id, action)
-            if isinstance(action, Update):
-                for copy in (action.source, action.target):
-                    digest = action.source.unit(action.unit).digest
-                    self.placed.setdefault((copy.root, action.conversation), {})[action.unit] = digest
-            if isinstance(action, Import):
-                self._relist(site.silo, action)
-            if isinstance(action, Move) and (view := site.view_at(action.target.root.path)):
-                view.listing.put(action.conversation, (scan.Place(action.target.name, action.partition == "archived"),))
-            if isinstance(action, PutBack):
-                site.silo.listing = scan.list_root(site.silo.root.path)
-            if isinstance(action, PutBack | Import) and action.why:
-                detail = f"the durable copy was gone ({action.why}) and is put back"
-                outcome.problems.append(Problem("lost", action.conversation, site.silo.root, detail, lasting=True))
-            if isinstance(action, Bury):
-                forget(self, site, site.silo, action.conversation)
-            return
-        if isinstance(result, Failed):
-            outcome.problems.append(result.problem)
-            outcome.later(action.conversation, FAILED_RETRY_NS)
-            self._save_meanwhile(site, action, outcome, result.problem.kind)
-            return
-        wait = LOCK_RETRY_NS if result.reason == "locked" else UNSTABLE_RETRY_NS
-        outcome.deferred.append(Deferred(action.conversation, result.reason, None, wait))
-        outcome.later(action.conversation, wait)
-        if result.reason == "locked":
-            self._save_meanwhile(site, action, outcome, "locked")
-
-    def _save_meanwhile(self, site: Site, action: object, outcome: Outcome, why: str) -> None:
-        """R4: what a held lock or a full disk keeps out of the silo for more than a second goes into the history."""
-        if isinstance(action, Update):
-            sources = [(action.source, action.unit)]
-        elif isinstance(action, Import):
-            sources = [(action.stream, Unit.STREAM), (action.metadata, Unit.METADATA)]
-        else:
-            return
-        for copy, unit in sources:
-            keep = Keep(copy.conversation, unit, copy, why)
-            if copy.root.is_silo or copy.unit(unit).age_ns <= UNSAVED_NS or self.knower.is_kept(site.id, keep):
-                continue
-            self._apply(site, Plan((keep,)), outcome)
-
-    @staticmethod
-    def _relist(view: View, action: Import) -> None:
-        place = scan.Place(action.name, action.partition.value == "archived")
-        known = view.listing.places(action.conversation)
-        view.listing.put(action.conversation, tuple({*known, place}))
 
     @staticmethod
     def _take(outcome: Outcome, plan: Plan) -> None:
