@@ -469,6 +469,15 @@ def test_the_state_store_record_is_whole():
     assert all(store in text for store in ("JSONL", "redb", "SQLite", "Redis"))
 
 
+def test_every_row_of_survival_names_the_test_that_shows_it():
+    """S1 to S10, and whatever else is claimed there; `test_names_of_code_exist` looks whether the test is there."""
+    rows = [line for line in read("docs/survival.md").splitlines() if line.startswith("| ")]
+    claims = [r for r in rows if not r.startswith("| ---") and not r.endswith("| shown by |")]
+
+    assert [r for r in claims if not re.search(r"`tests/[\w/]+\.py::test_\w+` \|$", r)] == []
+    assert {f"S{n}" for n in range(1, 11)} <= {r[2:].partition(":")[0] for r in claims}
+
+
 def test_every_decision_has_its_number_and_status():
     """Decisions are numbered without gaps, listed, and say whether they hold."""
     found = sorted((DOCS / "decisions").glob("[0-9]*.md"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from convsync_agent import mounts
 from convsync_agent.agenda import Agenda
 from convsync_agent.engine import Engine
 from convsync_agent.pulse import Pulse
@@ -19,9 +20,18 @@ DETAIL = UNWRITTEN + "the file system does not answer; the workspace waits, the 
 class Aside:
     """Takes workspaces out of the engine and puts them back. They come back with a full rescan."""
 
-    def __init__(self) -> None:
+    def __init__(self, ours: str) -> None:
         self.sites: dict[str, Site] = {}
-        self._pulse = Pulse()
+        self._pulse = Pulse(ours)
+        self._mounts = mounts.mount_table()
+
+    def refresh(self, engine: Engine, agenda: Agenda) -> None:
+        """Before a full rescan, which touches everything: what is mounted where may have changed."""
+        table = mounts.mount_table()
+        if table is None or table != self._mounts:
+            self._mounts = table
+            self._pulse.forget()
+        self.check(engine, agenda)
 
     def wait(self) -> float:
         """Seconds until one that is set aside is asked again."""

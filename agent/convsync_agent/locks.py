@@ -244,6 +244,7 @@ def single_agent(path: str) -> Iterator[None]:
         who = f"pid {said.pid}" if said and said.pid else "another process"
         raise Refused(f"an agent is already running ({who})", hint="convsync status", code="already-running") from None
     try:
+        os.fchmod(file.fileno(), 0o600)
         file.seek(0)
         file.truncate()
         file.write(json.dumps({"pid": os.getpid(), "session": SESSION, "acquired_at": datetime.now(UTC).isoformat()}))

@@ -45,7 +45,6 @@ class Agent:
         self.agenda = Agenda()
         self.retention = Retention()
         self.returning = Returning()
-        self.aside = Aside()
         self.pokes: set[str] = set()
         self.last_error: dict[str, Any] | None = None
         self._published: dict[str, Any] = {}
@@ -75,6 +74,7 @@ class Agent:
     def _start(self) -> None:
         self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings)
         self.lookout = Lookout(self.hints.put, self.runtime_dir)
+        self.aside = Aside(self.state_dir)
         self.aside.check(self.engine, self.agenda)
         recovered = recover(self.engine)
         self._arm_all()
@@ -277,6 +277,7 @@ class Agent:
             self._rescan_all("net")
 
     def _rescan_all(self, reason: str) -> None:
+        self.aside.refresh(self.engine, self.agenda)
         before = time.process_time()
         for site in self.engine.sites.values():
             finish_pending(self.engine, site)  # of a command that died beside us
@@ -298,8 +299,8 @@ class Agent:
             self.lookout.arm(root, silo=site.silo.root.path == root)
             self.engine.locate(site)  # after arming: what appears from here on is heard
             view = site.view_at(root)
-            if view is not None:
-                self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
+            if view is not None:  # what was written while the silo was away waits in the worktrees
+                self.agenda.add_all(site.id, self.engine.rescan(site, None if view is site.silo else [view]))
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:

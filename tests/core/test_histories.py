@@ -417,6 +417,7 @@ class Histories(RuleBasedStateMachine):
                     assert was.unit(unit).digest == copy.unit(unit).digest, "what is behind was written"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(SEED, SEED + SHARDS))
 def test_every_law_holds_over_every_history(number):
     """At rest nothing is planned, nothing is lost, JP loads no less, order does not matter, nothing is resurrected."""

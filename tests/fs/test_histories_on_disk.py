@@ -130,8 +130,10 @@ class OnDisk(RuleBasedStateMachine):
         archived = directories(self.w.silo(), archived=True)
         if archived and not directories(self.w.silo(), int(archived[0].name.partition("-")[0])):
             run.unarchive(int(archived[0].name.partition("-")[0]))
+            self.wrote(int(archived[0].name.partition("-")[0]))
         elif run.known and not fault_of(run.loaded[run.known[0]]):
             run.archive(run.known[0])
+            self.wrote(run.known[0])
 
     @rule(number=PICK)
     def jp_removes(self, number):
@@ -230,7 +232,7 @@ class OnDisk(RuleBasedStateMachine):
         self.forgive()
         self.ever |= self.managed()
         before = {(c, t): self.loads(c, t) for c in IDS for t in self.trees}
-        projected = {p for t in self.trees for p in directories(t / ".jp")}
+        projected = self.projections()
         with self.w.engine() as engine:
             recover(engine)
             self.cycles(engine)
@@ -243,11 +245,19 @@ class OnDisk(RuleBasedStateMachine):
         assert not self.w.lock_files()
         self.check_nothing_is_lost()
         self.check_what_jp_loads(before)
-        appeared = {p.name.partition("-")[0] for t in self.trees for p in directories(t / ".jp")}
-        assert appeared <= {p.name.partition("-")[0] for p in projected}, "a projection appeared"
+        assert self.projections() <= projected, "a projection appeared"
         for conversation in self.removed:
             assert not directories(self.w.silo(), conversation), "resurrected"
         self.checked = True
+
+    def projections(self) -> set[tuple[str, int]]:
+        """What each worktree holds, in whichever partition."""
+        return {
+            (tree.name, int(p.name.partition("-")[0]))
+            for tree in self.trees
+            for archived in (False, True)
+            for p in directories(tree / ".jp", archived=archived)
+        }
 
     def picture(self) -> dict[str, tuple[int, int, bytes]]:
         files = [p for r in self.w.roots() for p in sorted((r / "conversations").rglob("*")) if p.is_file()]

@@ -35,7 +35,11 @@ def look_at_everything():
 
 def files_of(root) -> dict[str, bytes]:
     top = Path(root) / "conversations"
-    return {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*.json")}
+    return {
+        str(p.relative_to(top)): p.read_bytes()
+        for pattern in ("[!.]*/*.json", ".archive/[!.]*/*.json")
+        for p in top.glob(pattern)
+    }
 
 
 def kinds(machine) -> dict[str, int]:

@@ -15,6 +15,7 @@ from convsync_cli.reports import as_deferred, as_held
 
 if TYPE_CHECKING:
     from convsync_agent.engine import Engine
+    from convsync_agent.model import Partition, Root
     from convsync_agent.outcome import Outcome
     from convsync_agent.site import Site
 
@@ -92,8 +93,12 @@ def _actions(outcome: Outcome) -> list[dict[str, Any]]:
     from convsync_agent.layout import copy_path  # noqa: PLC0415
     from convsync_agent.plan import Keep, as_json, order  # noqa: PLC0415
 
+    def place(root: Root, partition: Partition, name: str) -> str:
+        """Without the slug, which is chat text (R9): `convsync path` tells where a copy lies."""
+        return copy_path(root, partition, name.partition("-")[0])
+
     actions = sorted((r.action for r in outcome.done if not isinstance(r.action, Keep)), key=order)
-    return [as_json(a, copy_path) for a in actions]
+    return [as_json(a, place) for a in actions]
 
 
 def _tell(context: Context, done: dict[str, Any], outcome: Outcome) -> None:
