@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from convsync_agent import safety
-from convsync_agent.contest import OUT_OF_REACH
+from convsync_agent.contest import OUT_OF_REACH, fit
 from convsync_agent.engine import PASSES
 from convsync_agent.model import (
     BASE_CONFIG,
@@ -94,7 +94,7 @@ def aged(unit: UnitCopy, now: int) -> UnitCopy:
 
 
 def content_of(copy: Copy, unit: Unit) -> tuple[int, Unit, Digest]:
-    return copy.conversation, unit, copy.unit(unit).digest
+    return copy.conversation, unit, copy.identity(unit)
 
 
 @dataclass(slots=True)
@@ -187,8 +187,7 @@ class Memory:
     def _lifted(self, conversation: int) -> bool:
         copies = [c for c in self.copies() if c.conversation == conversation]
         return any(
-            c.unit(u).exists
-            and aged(c.unit(u), self.now).quiet
+            fit(self._seen(c), u)
             and safety.lifts(
                 self.stones[conversation], u, c.unit(u).digest, written_by_git=self._said(c, u) is Verdict.WROTE
             )

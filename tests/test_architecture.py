@@ -23,8 +23,8 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "chosen", "comparing", "contention", "departed", "engine", "followup", "health", "holdings",
-    "index", "knowledge",
+    "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
+    "holdings", "index", "knowledge",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
     "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",

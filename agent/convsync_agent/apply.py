@@ -16,7 +16,7 @@ from itertools import groupby
 from convsync_agent import fs, kernel, locks, place, staging
 from convsync_agent.attempt import attempt, barrier
 from convsync_agent.digest import content_digest
-from convsync_agent.extras import Carry, ClashError, place_extras, stage_extras
+from convsync_agent.extras import Carry, ClashError, place_extras, read_extra, stage_extras
 from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Importer
 from convsync_agent.locks import HeldLock, conversation_lock
@@ -96,6 +96,8 @@ class Applier:
         return [Done(action)]
 
     def _read_unit(self, copy: Copy, unit: Unit) -> list[tuple[str, bytes, int]]:
+        if unit is Unit.EXTRAS:
+            return [(e.path, read_extra(copy, e)[0], e.stamp.mtime_ns) for e in copy.extras]
         return [(f.name, self._read(copy, f), f.mtime_ns) for f in copy.unit(unit).files if f.stamp]
 
     def _read(self, copy: Copy, file: FileCopy) -> bytes:

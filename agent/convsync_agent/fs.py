@@ -158,6 +158,11 @@ def set_mtime(name: str, mtime_ns: int, dir_fd: int, *, sync: bool) -> None:
         os.close(fd)
 
 
+def replace(old_fd: int, old: str, new_fd: int, new: str) -> None:
+    """Rename onto a name, whatever has it. For where two names cannot be exchanged."""
+    os.rename(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+
+
 def list_names(dir_fd: int) -> list[str]:
     return os.listdir(dir_fd)
 

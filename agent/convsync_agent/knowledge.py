@@ -77,7 +77,7 @@ class Knower:
     @staticmethod
     def _note_split(site: Site, conversation: int, copies: Sequence[Copy]) -> None:
         if len({c.partition for c in copies}) > 1:
-            site.split_since.setdefault(conversation, time.time_ns())
+            site.split_since.setdefault(conversation, min(time.time_ns(), _last_change(copies)))
         else:
             site.split_since.pop(conversation, None)
 
@@ -150,15 +150,21 @@ class Knower:
 
     def is_kept(self, workspace: str, action: Keep) -> bool:
         """The history has this content of this unit already."""
-        unit = action.source.unit(action.unit)
-        key = (workspace, action.conversation, action.unit, unit.digest)
-        if key in self._kept:
-            return True
-        digests = [f.digest for f in unit.files if f.stamp and f.digest]
-        if self.history.holds(workspace, action.conversation, action.unit, digests):
+        key = (workspace, action.conversation, action.unit, action.source.identity(action.unit))
+        if key not in self._kept and self._holds(workspace, action):
             self._kept.add(key)
-            return True
-        return False
+        return key in self._kept
+
+    def _holds(self, workspace: str, action: Keep) -> bool:
+        copy, conversation = action.source, action.conversation
+        if action.unit is Unit.EXTRAS:
+            try:
+                digests = [digest_of_extra(copy, e) for e in copy.extras]
+            except (OSError, fs.ChangedError, fs.OddFileError):
+                return False
+            return all(self.history.has_content(workspace, conversation, d) for d in digests)
+        known = [f.digest for f in copy.unit(action.unit).files if f.stamp and f.digest]
+        return self.history.holds(workspace, conversation, action.unit, known)
 
     def saver(self, site: Site) -> Callable[[Root, int, str, bytes, int], None]:
         """Keeps one stray file of staging, unless a root or the history has these very bytes."""
@@ -223,6 +229,21 @@ class Knower:
                     if other and other.stamp.mtime_ns < extra.stamp.mtime_ns and not snapshot.root.is_silo:
                         wanted.add((conversation, extra.path))
         return [_digested(s, wanted) for s in snapshots] if wanted else list(snapshots)
+
+
+def _last_change(copies: Sequence[Copy]) -> int:
+    """When the last of these directories was renamed or written to, ns: a split is no younger than that.
+
+    So who only starts now, a `sync` without an agent, need not wait once more.
+    """
+    latest = 0
+    for copy in copies:
+        try:
+            with fs.opened_copy(copy) as fd:
+                latest = max(latest, os.fstat(fd).st_ctime_ns)
+        except OSError:
+            return time.time_ns()
+    return latest
 
 
 def _digested(snapshot: Snapshot, wanted: set[tuple[int, str]]) -> Snapshot:

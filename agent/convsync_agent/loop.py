@@ -11,6 +11,7 @@ from typing import Any
 
 from convsync_agent import __version__, locks, logs, publish, signals, state
 from convsync_agent.agenda import Agenda
+from convsync_agent.aside import Aside
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import kind_of, reason_of
@@ -18,16 +19,14 @@ from convsync_agent.hints import Change, Hint
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
-from convsync_agent.recover import recover
+from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site
 
 LOCK = "agent.lock"
-BATCH = 256
-DRAIN_SECONDS = 5.0
-PUBLISH_SECONDS = 0.25
+BATCH, DRAIN_SECONDS, PUBLISH_SECONDS = 256, 5.0, 0.25
 SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
 
 log = logs.get("agent")
@@ -75,6 +74,8 @@ class Agent:
     def _start(self) -> None:
         self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings)
         self.lookout = Lookout(self.hints.put, self.runtime_dir)
+        self.aside = Aside(self.state_dir)
+        self.aside.check(self.engine, self.agenda)
         recovered = recover(self.engine)
         self._arm_all()
         self._rescan_all("start")
@@ -125,14 +126,13 @@ class Agent:
             self.agenda.rescan_later()
 
     def _turn(self) -> None:
-        waits = (self.lookout.health.wait(), self._publish_wait(), self.engine.vault.wait(), self.returning.wait())
-        timeout = max(0.0, min(self.agenda.wait(), *waits))
-        try:
-            first = self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait()
-            self._sort(first)
-        except queue.Empty:
-            pass
+        said = 0.0 if self.pokes else PUBLISH_SECONDS if self.agenda.touched else 3600.0
+        waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
+        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), *waits))
+        with contextlib.suppress(queue.Empty):
+            self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
+        self.aside.check(self.engine, self.agenda)
         self._work()
         self._housekeeping()
         self._publish()
@@ -229,6 +229,7 @@ class Agent:
             if not everything and not self.agenda.ready():
                 return
             self._sort_hints()
+            self.aside.check(self.engine, self.agenda)
 
     def _relocate(self, site: Site, conversations: set[int]) -> None:
         for view in site.views():
@@ -276,8 +277,10 @@ class Agent:
             self._rescan_all("net")
 
     def _rescan_all(self, reason: str) -> None:
+        self.aside.refresh(self.engine, self.agenda)
         before = time.process_time()
         for site in self.engine.sites.values():
+            finish_pending(self.engine, site)  # of a command that died beside us
             self.agenda.add_all(site.id, self.engine.rescan(site))
             if site.silo_identity is None or self.engine.ledger.troubled(site.id):
                 self._report(site, self.engine.cycle(site, ()))
@@ -296,8 +299,8 @@ class Agent:
             self.lookout.arm(root, silo=site.silo.root.path == root)
             self.engine.locate(site)  # after arming: what appears from here on is heard
             view = site.view_at(root)
-            if view is not None:
-                self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
+            if view is not None:  # what was written while the silo was away waits in the worktrees
+                self.agenda.add_all(site.id, self.engine.rescan(site, None if view is site.silo else [view]))
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:
@@ -323,18 +326,15 @@ class Agent:
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.signals, name))
 
-    def _publish_wait(self) -> float:
-        return 0.0 if self.pokes else PUBLISH_SECONDS if self.agenda.touched else 3600.0
-
     def _publish(self, *, force: bool = False) -> None:
         """Write `runtime.json` when asked, or when something changed and a moment has passed."""
-        if self.pokes and self.agenda.ready():
-            return  # what came before the question is answered first
+        if self.pokes and self.agenda.ready():  # what came before the question is answered first
+            return
         recent = time.monotonic() - self._published_at < PUBLISH_SECONDS
         if not (force or self.pokes or (self.agenda.touched and not recent)):
             return
         said = publish.header(self.started_ms, self.lookout.watches, self.agenda.size, self.last_error)
-        workspaces = publish.describe(self.engine, self.agenda.deferred)
+        workspaces = publish.describe(self.engine, self.agenda.deferred, self.aside.sites)
         document = publish.document(said, workspaces, self.lookout.health.deaf_roots(), self.pokes)
         self.agenda.touched = False
         self._published_at = time.monotonic()

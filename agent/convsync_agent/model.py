@@ -224,6 +224,12 @@ class Copy:
     def unit(self, unit: Unit) -> UnitCopy:
         return self.stream if unit is Unit.STREAM else self.metadata
 
+    def identity(self, unit: Unit) -> Digest:
+        """What the content of a unit is known by; unmanaged files, which are read seldom, by path, time and size."""
+        if unit is Unit.EXTRAS:
+            return tuple(repr((e.path, e.stamp[:3])).encode(errors="surrogateescape") for e in self.extras)
+        return self.unit(unit).digest
+
     @property
     def whole(self) -> bool:
         """Every managed file is there; a legacy pair (no `base_config.json`) counts (R3)."""

@@ -45,13 +45,19 @@ def is_silent(kind: str | None) -> bool:
     return kind is not None and (kind in _SILENT or kind.startswith("fuse."))
 
 
-def needs_polling(path: str) -> bool:
-    """Changes below `path` may come with no event. False when unknown."""
+def mount_table() -> bytes | None:
+    """What is mounted where, as the kernel tells it; None where it does not."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
-            return is_silent(file_system_of(os.path.realpath(path), file.read()))
+            return file.read()
     except OSError:
-        return False
+        return None
+
+
+def needs_polling(path: str) -> bool:
+    """Changes below `path` may come with no event. False when unknown."""
+    table = mount_table()
+    return table is not None and is_silent(file_system_of(os.path.realpath(path), table))
 
 
 def watch_limits() -> WatchLimits:

@@ -10,6 +10,8 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from convsync_agent import __version__
@@ -29,12 +31,15 @@ ATTENTION = frozenset({"held", "conflict", "split", "lost", "denied", "io", "dea
 COUNTED = ("behind", "held", "conflict", "split", "deferred", "removed")
 
 
-def describe(engine: Engine, deferred: dict[str, set[int]]) -> list[dict[str, Any]]:
-    """The `workspaces` part of `status --json` (cli.md). `deferred`: conversations by workspace."""
-    setting = str(engine.settings.reproject)
-    return [
-        describe_site(engine.sites[k], engine.ledger, deferred.get(k, set()), setting) for k in sorted(engine.sites)
-    ]
+def describe(
+    engine: Engine, deferred: dict[str, set[int]], aside: Mapping[str, Site] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """The `workspaces` part of `status --json` (cli.md), those that are set aside as they were looked at last.
+
+    `deferred`: conversations by workspace.
+    """
+    setting, sites = str(engine.settings.reproject), engine.sites | dict(aside)
+    return [describe_site(sites[k], engine.ledger, deferred.get(k, set()), setting) for k in sorted(sites)]
 
 
 def describe_site(site: Site, ledger: Ledger, deferred: set[int], setting: str = "auto") -> dict[str, Any]:

@@ -109,10 +109,10 @@ def _decide(scene: _Scene, conversation: int, per_root: Iterable[tuple[Copy, ...
 
 
 def _doubled(scene: _Scene, groups: list[tuple[Copy, ...]], draft: Draft) -> bool:
-    """JP will delete one of two directories by name (contract 3.5): both contents are kept at once."""
+    """JP will delete one of two directories by name (contract 3.5): both contents are kept at once, and all files."""
     doubled = [g for g in groups if len(g) > 1]
     for copy in (c for g in doubled for c in g):
-        for unit in BOTH:
+        for unit in (*BOTH, Unit.EXTRAS):
             _keep(scene, copy, unit, "two directories", draft)
     for group in doubled:
         detail = f"{len(group)} directories for one conversation"
@@ -252,6 +252,6 @@ def _touched(action: object) -> list[tuple[Unit, Copy]]:
 
 def _keep(scene: _Scene, copy: Copy, unit: Unit, why: str, draft: Draft) -> None:
     state = copy.unit(unit)
-    known = (copy.conversation, unit, state.digest) in scene.base.kept
-    if state.exists and state.grade not in OUT_OF_REACH and not known:
+    there = bool(copy.extras) if unit is Unit.EXTRAS else state.exists and state.grade not in OUT_OF_REACH
+    if there and (copy.conversation, unit, copy.identity(unit)) not in scene.base.kept:
         draft.actions.append(Keep(copy.conversation, unit, copy, why))

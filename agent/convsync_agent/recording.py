@@ -24,6 +24,8 @@ FORGET_NS = 600 * SECOND  # a projection that went is remembered so long
 
 def record(engine: Engine, site: Site, seen: Sequence[tuple[Copy, int]], plan: Plan, outcome: Outcome) -> None:
     """Record what is in step: from here on equal stamps vouch for it, and its digests are the base."""
+    if any(p.conversation is None and p.root == site.silo.root for p in plan.problems):
+        return  # nothing was decided without the silo: what is in the worktrees is looked at again
     now = time.time_ns()
     undecided = [d.conversation for d in plan.deferred] + [a.conversation for a in plan.actions]
     undecided += [c for c, _ in plan.again]

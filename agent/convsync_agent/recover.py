@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convsync_agent import fs, kernel, locks, staging
+from convsync_agent import fs, halfway, kernel, locks, staging
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.locks import BusyError, conversation_lock
@@ -23,18 +23,31 @@ def recover(engine: Engine) -> int:
 
 def recover_site(engine: Engine, site: Site) -> int:
     """The same for one workspace."""
-    count = 0
-    for view in site.views():  # all of them first: what any root has need not go into the history
-        with contextlib.suppress(OSError):
-            view.listing = list_root(view.root.path)
+    _list(site)  # all of them first: what any root has need not go into the history
+    count = finish_pending(engine, site)
+    if count:
+        _list(site)
     for view in site.views():
         count += staging.sweep_leftovers(view.root, engine.knower.saver(site))
-    count += locks.remove_own_leftovers(site.silo.root.path)
-    return count + sum(_finish(engine, *row) for row in engine.state.pending() if row[0] == site.id)
+    return count + locks.remove_own_leftovers(site.silo.root.path)
+
+
+def finish_pending(engine: Engine, site: Site) -> int:
+    """What a process that died had begun to place is finished, by the listings there are. How much it was."""
+    return sum(_finish(engine, *row) for row in engine.state.pending() if row[0] == site.id)
+
+
+def _list(site: Site) -> None:
+    for view in site.views():
+        with contextlib.suppress(OSError):
+            view.listing = list_root(view.root.path)
 
 
 def _finish(engine: Engine, workspace: str, conversation: int, target: str, work: str) -> int:
-    """Equal bytes would never repair an age, so what is pending is finished here. A held lock: next time."""
+    """What is pending is finished here, a half-placed unit and the ages: equal bytes would never repair those.
+
+    A held lock: next time.
+    """
     site = engine.sites.get(workspace)
     view = next((v for v in site.views() if v.root.path == target), None) if site else None
     if site is not None and view is not None:
@@ -43,6 +56,7 @@ def _finish(engine: Engine, workspace: str, conversation: int, target: str, work
             with conversation_lock(site.silo.root.path, conversation, site.stores) as lock:
                 lock.require()
                 for unit in said["units"]:
+                    halfway.finish(view, conversation, unit, lock)
                     _set_ages(view, conversation, unit)
                 _rename(site, view, conversation, said.get("name_of"))
         except BusyError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, locks, names, safety, scan, staging
 from convsync_agent.content import expires_at, title_of
+from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
 from convsync_agent.model import METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
@@ -133,14 +134,15 @@ class Removals:
         return have is not None and have.whole
 
     def lifted(self, workspace: str, conversation: int, copies: Iterable[Copy], wrote: Wrote) -> bool:
-        """Some left-over has bytes that the lineage never had, and git did not write them."""
+        """Some left-over has bytes that the lineage never had, and git did not write them.
+
+        Only a whole and valid one (R3): a left-over that is being removed file by file has new bytes at each step.
+        """
         stone = self.graves.find(workspace, conversation)
         if stone is None:
             return True
         return any(
-            copy.unit(unit).exists
-            and copy.unit(unit).quiet
-            and safety.lifts(stone, unit, copy.unit(unit).digest, written_by_git=wrote(copy, unit))
+            fit(copy, unit) and safety.lifts(stone, unit, copy.unit(unit).digest, written_by_git=wrote(copy, unit))
             for copy in copies
             for unit in (Unit.STREAM, Unit.METADATA)
         )

@@ -42,6 +42,7 @@ from convsync_agent.model import (
 )
 from convsync_agent.names import id_text
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Plan, Update
+from convsync_agent.recover import recover_site
 from convsync_agent.results import Done, Failed, Postponed, Result
 from convsync_agent.settling import settle
 from convsync_agent.site import Site
@@ -69,6 +70,8 @@ def make_current(
     Waits up to `patience` seconds for JP's lock. Raises LockHeld, Refused, StorageProblem.
     """
     done = Restored()
+    if any(row[:2] == (site.id, conversation) for row in engine.state.pending()):
+        recover_site(engine, site)  # who died over this conversation had begun what nobody else knows how to finish
     deadline = time.monotonic() + patience
     unstable = 0
     contents = completed(engine, site, conversation, contents)

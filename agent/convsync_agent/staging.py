@@ -142,17 +142,32 @@ def sweep_leftovers(root: Root, save: Saver) -> int:
     return cleared
 
 
-def _clear(root: Root, name: str, fd: int, save: Saver) -> int:
+class LeftOver(NamedTuple):
+    """What the name of a staged file says."""
+
+    conversation: int
+    file: str
+
+
+def left_over(name: str) -> LeftOver | None:
+    """What lies under a name of ours, when the process that staged it is gone; else None."""
     parsed = NAME.match(name)
     if parsed is None or _alive(int(parsed["pid"])):
+        return None
+    return LeftOver(int(parsed["conversation"]), parsed["file"])
+
+
+def _clear(root: Root, name: str, fd: int, save: Saver) -> int:
+    said = left_over(name)
+    if said is None:
         return 0
-    conversation = int(parsed["conversation"])
+    conversation = said.conversation
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
             _clear_dir(root, conversation, name, fd, save)
             return 1
         raw, stamp = fs.read_file(name, fd)
-        save(root, conversation, parsed["file"], raw, stamp.mtime_ns)
+        save(root, conversation, said.file, raw, stamp.mtime_ns)
         os.unlink(name, dir_fd=fd)
     except (OSError, fs.ChangedError, fs.OddFileError):
         return 0

@@ -73,11 +73,15 @@ def gather(actions: list[Action]) -> Target:
 
 
 def pending_work(target: Target) -> str:
-    """What is pending, without names of directories (R9): the ages still to be set, and whose name to take."""
+    """What is pending, without names of directories (R9): the ages still to be set, and whose name to take.
+
+    `digests` and `olds`, of the winner and of the loser by file, say whether it was begun and can be finished.
+    """
     units = [
         {
             "ages": place.true_ages(j.action),
             "digests": {f.name: f.digest.hex() for f in j.action.source.unit(j.action.unit).files if f.digest},
+            "olds": {f.name: f.digest.hex() for f in j.action.target.unit(j.action.unit).files if f.digest},
         }
         for j in target.jobs
     ]

@@ -242,6 +242,19 @@ def test_a_durable_copy_that_lost_a_file_just_now_is_not_repaired():
     assert ["keep stream W", "defer building"] == said(reconcile(base(shots, {}), shots, Policy()))
 
 
+def test_unmanaged_files_in_one_of_two_directories_are_kept():
+    """JP deletes one of the directories with all that is in it; once they are in the history, nothing is to do."""
+    shots = snapshots("a@5 m@5", "a@5 m@5 t|a@5 m@5 u")
+    one, two = shots[1].copies[ID]
+    two = replace(two, extras=(_extra("n", 5),))
+    shots[1] = replace(shots[1], copies={ID: (one, two)})
+    kept = frozenset({(ID, u, one.unit(u).digest) for u in (Unit.STREAM, Unit.METADATA)})
+
+    assert ["keep extras W", "held W"] == said(reconcile(base(shots, ALL, kept=kept), shots, Policy()))
+    kept |= {(ID, Unit.EXTRAS, two.identity(Unit.EXTRAS))}
+    assert ["held W"] == said(reconcile(base(shots, ALL, kept=kept), shots, Policy()))
+
+
 def _extra(path: str, age: int, content: str | None = None) -> Extra:
     return Extra(path, Stamp(age * SECOND, 1, 1, 1), content.encode() if content else None)
 

@@ -12,6 +12,7 @@ import pytest
 from agents import in_step
 from convsync_agent import staging
 from convsync_agent.digest import content_digest
+from convsync_agent.halfway import missing
 from convsync_agent.layout import STAGING
 from convsync_agent.locks import conversation_lock
 from convsync_agent.recover import recover
@@ -277,3 +278,28 @@ def test_the_gitignore_comes_back_where_a_full_disk_left_it_out(world):
     (world.silo() / "conversations" / STAGING).mkdir()
     with world.engine() as engine, staging.opened(engine.sites[WS].silo.root):
         assert (world.silo() / "conversations" / STAGING / ".gitignore").exists()
+
+
+# -- a unit that was half placed ------------------------------------------------------------
+
+NEW, OLD = {"base_config.json": "b2", "events.json": "e2"}, {"base_config.json": "b1", "events.json": "e1"}
+PACKED = {"events.json": "e2"}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "there", "rest"),
+    [
+        (NEW, OLD, {"base_config.json": "b2", "events.json": "e1"}, ["events.json"]),
+        (NEW, PACKED | {"events.json": "e1"}, {"base_config.json": "b2", "events.json": "e1"}, ["events.json"]),
+        (PACKED, OLD, {"base_config.json": "b1", "events.json": "e2"}, ["base_config.json"]),
+        (NEW, OLD, OLD, []),  # nothing was placed
+        (NEW, OLD, NEW, []),  # everything was
+        (NEW, OLD, {"base_config.json": "b2", "events.json": "e3"}, []),  # somebody wrote since
+        (NEW, OLD, {"base_config.json": "b2", "events.json": None}, []),
+        (NEW, NEW | {"events.json": "e1"}, {"base_config.json": "b2", "events.json": "e1"}, []),  # equal from the start
+        (PACKED, OLD, {"base_config.json": "b3", "events.json": "e2"}, []),
+    ],
+)
+def test_what_is_missing(new, old, there, rest):
+    """The files that are still to be placed or taken out: only of what was begun and that nobody has touched since."""
+    assert rest == missing(new, old, there)

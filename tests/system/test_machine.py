@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import time
 
 import pytest
@@ -15,8 +16,9 @@ from convsync_agent.history import History
 from convsync_agent.model import SECOND, Kind, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Lift, Problem
+from convsync_agent.pulse import FRESH_SECONDS
 from convsync_agent.results import failed_with
-from disks import Memory, no_disks
+from disks import Disk, Memory, no_disks
 from faults import World
 from machine import WS, as_jp, event, put
 
@@ -36,12 +38,16 @@ def two(machine):
     return machine
 
 
-def edit(machine, root, conversation, text):
-    """Both units, dated a minute ago: they win, and nobody has to wait for them to be quiet."""
+def edit(machine, root, conversation, text, number=0):
+    """Both units, dated a minute ago: they win over what was there and over a lower number."""
     top = machine.directory(root, conversation)
-    put(top / "base_config.json", as_jp({"assistant": text[:20]}), OLD_NS)
-    put(top / "metadata.json", as_jp({"title": "t", "last_activated_at": "2025-01-01 00:00:00.0"}), OLD_NS)
-    put(top / "events.json", as_jp([event(text)]), OLD_NS)
+    put(top / "base_config.json", as_jp({"assistant": text[:20]}), OLD_NS + number)
+    put(
+        top / "metadata.json",
+        as_jp({"title": f"t{number}", "last_activated_at": "2025-01-01 00:00:00.0"}),
+        OLD_NS + number,
+    )
+    put(top / "events.json", as_jp([event(text)]), OLD_NS + number)
 
 
 def contents(directory):
@@ -169,6 +175,49 @@ def test_an_agent_without_file_descriptors_loses_nothing_and_recovers(two, agent
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (in_use + 24, hard))
     until(lambda: all(in_step(machine, c, a, silo) for c in (A, *many)), "it goes on by itself", 35)
     until(lambda: all_is_well(machine), "in sync again", 35)
+
+
+@pytest.mark.slow
+@pytest.mark.privileged
+@pytest.mark.skipif(bool(no_disks()), reason=no_disks())
+@pytest.mark.parametrize("root", ["silo", "worktree"])
+def test_a_root_that_hangs_does_not_stop_the_others(two, agent, tmp_path, root):
+    """A file system is frozen: whoever writes to it hangs. Its workspace waits and `status` says so, the other goes on.
+
+    When it answers again, everything is brought in step with nobody asking.
+    """
+    machine, silo, a, other = two, two.silo(), two.base / "a", two.base / "o"
+    at = silo if root == "silo" else a / ".jp"
+    with_content = tmp_path / "with-content"
+    at.rename(with_content)
+    at.mkdir()
+    disk = Disk(tmp_path / "image", at, size=16 << 20)
+    shutil.copytree(with_content, at, symlinks=True, dirs_exist_ok=True)
+    one = agent()
+    try:
+        until(lambda: all_is_well(machine), "in sync")
+        disk.freeze()
+        time.sleep(FRESH_SECONDS)  # that long it goes by an answer
+        edit(machine, a if root == "silo" else silo, A, TEXT)
+        for number in range(3):
+            edit(machine, other, OTHER, f"{TEXT} {number}", number)
+            until(lambda: in_step(machine, OTHER, other, machine.silo(ELSEWHERE)), "the other workspace goes on")
+        said = until(lambda: hanging(machine), "it is said")
+        assert "degraded" == said["verdict"]
+        assert 2 == len(said["workspaces"])
+        disk.thaw()
+        until(lambda: in_step(machine, A, a, silo), "it resumes by itself")
+        until(lambda: all_is_well(machine), "in sync again")
+        assert one.process.poll() is None
+    finally:
+        disk.thaw()
+        one.stop()
+        disk.remove()
+
+
+def hanging(machine):
+    said = status(machine)
+    return said if [e["kind"] for e in said["attention"] if "does not answer" in e["detail"]] == ["io"] else None
 
 
 # -- pauses and clocks ---------------------------------------------------------------

@@ -6,6 +6,7 @@ Nothing is ever resurrected that a person removed, nothing is lost that nobody r
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -229,3 +230,77 @@ def test_what_expired_in_one_worktree_only_comes_back(machine, agent):
         assert machine.directory(machine.base / "b", conversation) is None
     until(lambda: len(told(machine, "lost")) == 2, "told")
     assert not told(machine, "held")
+
+
+def test_what_goes_from_a_worktree_goes_there_only(two):
+    """JP's sanitizer, a removal in every worktree in turn: nothing comes back, and nothing else goes."""
+    path = two.directory(two.base / "a", A)
+    (path.parent / ".trash").mkdir()
+    trashed = path.rename(path.parent / ".trash" / path.name)
+    until(lambda: status(two)["workspaces"][0]["worktrees"][0]["counts"]["local"] == 2, "local in a")
+    assert two.questions(two.silo(), A) == two.questions(two.base / "b", A) == ["one", "two"]
+    assert sorted(p.name for p in trashed.iterdir()) == ["base_config.json", "events.json", "metadata.json"]
+    jp_removes(two, two.base / "a", A)
+    until(lambda: told(two, "removed"), "left over in b")
+    (two.directory(two.base / "b", A) / "events.json").unlink()
+    until(lambda: not told(two, "removed"), "seen in the middle of its removal")
+    assert buried(two, A), "what is left of it is no edit"
+    jp_removes(two, two.base / "b", A)
+    until(lambda: not told(two, "removed"), "nowhere any more")
+    assert [durable(two, A), *(two.directory(two.base / n, A) for n in "ab")] == [None] * 3
+    assert buried(two, A)
+    assert trashed.is_dir()
+    assert status(two)["verdict"] == "in-sync"
+
+
+def test_a_silo_that_is_away_decides_nothing(two):
+    """Degraded while it is: no tombstone, no new silo; what was written meanwhile is taken over when it is back."""
+    silo, away = two.silo(), two.silo().with_name("away")
+    silo.rename(away)
+    until(lambda: status(two)["verdict"] == "degraded", "degraded")
+    path = two.directory(two.base / "a", A)
+    put(path / "events.json", as_jp([event("one"), event("two"), event("three")]))
+    time.sleep(2.5)  # two listings would have been enough to judge
+    assert not silo.exists()
+    assert not buried(two, A)
+    assert not buried(two, B)
+    away.rename(silo)
+    until(lambda: in_step(two, A, silo, two.base / "a", two.base / "b"), "in step again")
+    assert two.questions(silo, A) == ["one", "two", "three"]
+    assert two.questions(silo, B) == ["three"]
+    until(lambda: status(two)["verdict"] == "in-sync", "in sync")
+
+
+def test_what_git_takes_away_and_gives_back(machine, agent):
+    """`git clean` and `git stash -u` take projections only; `git stash pop` gives them back."""
+    tree = machine.worktree("a", register=False)
+    (tree / ".gitignore").write_text(".convsync\n")
+
+    def git(*argv):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", tree, *who, *argv], check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-qm", "no conversations")
+    machine.write(tree, A, "one")
+    machine.ok("register", tree)
+    agent()
+
+    def projected(number):
+        counts = status(machine)["workspaces"][0]["worktrees"][0]["counts"]
+        return (counts["projected"], counts["local"]) == (number, 1 - number)
+
+    git("stash", "-u", "-q")
+    until(lambda: projected(0), "stashed")
+    assert machine.questions(machine.silo(), A) == ["one"]
+    git("stash", "pop", "-q")
+    until(lambda: projected(1) and status(machine)["verdict"] == "in-sync", "popped")
+    assert machine.questions(tree, A) == ["one"]
+    git("clean", "-fdxq")
+    until(lambda: projected(0), "cleaned")
+    time.sleep(2.5)  # two listings would have been enough to judge
+    assert machine.questions(machine.silo(), A) == ["one"]
+    assert machine.directory(tree, A) is None
+    assert not buried(machine, A)
+    machine.ok("verify")
