@@ -200,6 +200,9 @@ class Memory:
         mine = (copy.unit(unit).digest, copy.unit(unit).mtime_ns)
         return Verdict.WROTE if wrote == mine else Verdict.EDIT
 
+    def git_wrote(self, copy: Copy, unit: Unit) -> bool:
+        return self._said(copy, unit) is Verdict.WROTE
+
     def snapshots(self) -> list[Snapshot]:
         return [
             Snapshot(

@@ -219,11 +219,22 @@ class Histories(RuleBasedStateMachine):
 
     # -- git ----------------------------------------------------------------------------
 
+    def commit(self) -> None:
+        """Whatever a worktree holds at rest is in git from then on."""
+        for copy in self.m.copies():
+            commits = self.commits.setdefault((copy.conversation, copy.root), [])
+            if copy.root != SILO and copy.whole and face(copy) not in map(face, commits):
+                commits.append(copy)
+
     @rule(number=PICK)
-    def commit(self, number):
+    def back_and_forth(self, number):
+        """One more turn comes to rest, and git brings back what was there before."""
         copy = self.pick(number, trees=True)
-        if copy is not None and copy.whole:
-            self.commits.setdefault((copy.conversation, copy.root), []).append(copy)
+        if copy is not None and usable(copy, Unit.STREAM):
+            self.rest()
+            self.append(number, "c")
+            self.rest()
+            self.checkout_of(copy.conversation, copy.root, number, known=True)
 
     @rule(number=PICK, known=st.booleans(), gone=st.booleans())
     def checkout(self, number, known, gone):
@@ -231,12 +242,17 @@ class Histories(RuleBasedStateMachine):
         places = sorted(p for p in self.commits if p[1] not in self.m.away)
         if not places:
             return
-        place = places[number % len(places)]
-        conversation, root = place
         if gone:
+            conversation, root = places[number % len(places)]
             self.m.drop(root, conversation)
+        else:
+            self.checkout_of(*places[number % len(places)], number, known=known)
+
+    def checkout_of(self, conversation: int, root: Root, number: int, *, known: bool) -> None:
+        commits = self.commits.get((conversation, root))
+        if not commits:
             return
-        old = self.commits[place][number % len(self.commits[place])]
+        old = commits[number % len(commits)]
         meant = conversation in self.removed
         copy = self.write(
             root,
@@ -357,8 +373,10 @@ class Histories(RuleBasedStateMachine):
     # -- the laws -------------------------------------------------------------------------------
 
     def rest(self) -> None:
-        before = self.m.copies()
+        before, began = self.m.copies(), self.m.wall
         by_place = {(c.conversation, c.root): c for c in before}
+        brought_back = {content_of(c, u) for c in before for u in BOTH if self.m.git_wrote(c, u)}
+        brought_back &= self.m.lineage - {content_of(c, u) for c in before for u in BOTH if not self.m.git_wrote(c, u)}
         by_inode = {(c.conversation, c.root, c.inode): c for c in before}
         self.checked = False
         self.forgive()
@@ -370,8 +388,10 @@ class Histories(RuleBasedStateMachine):
         self.check_nothing_is_lost(before)
         self.check_what_jp_loads(by_place, plans)
         self.check_only_what_may_be_written_was(by_inode, plans)
+        self.check_what_may_win(before, brought_back, began)
         for conversation in self.removed:
             assert conversation not in self.m.disk[SILO], "resurrected"
+        self.commit()
         self.checked = True
 
     def check_nothing_is_planned_again(self) -> None:
@@ -401,6 +421,24 @@ class Histories(RuleBasedStateMachine):
                 old, new = was.unit(unit), is_.unit(unit)
                 fine = contains(unit, new.digest, old.digest) or new.mtime_ns >= old.mtime_ns
                 assert fine, f"JP loads something else: {unit} {words(old.digest)} -> {words(new.digest)}"
+
+    def check_what_may_win(self, before: list[Copy], brought_back: set, began: int) -> None:
+        """What is broken goes nowhere, and what git brought back replaces nothing that it does not contain."""
+        had = {(c.root, content_of(c, u)) for c in before for u in BOTH}
+        durable = {c.conversation: c for c in before if c.root == SILO}
+        for copy in self.m.copies():
+            was = durable.get(copy.conversation)
+            for unit in BOTH:
+                content = content_of(copy, unit)
+                if (copy.root, content) in had:
+                    continue
+                assert copy.unit(unit).grade is not Grade.INVALID, "what is broken was taken over"
+                if was is None or copy.root != SILO or not usable(was, unit) or self.m.policy.guard is Guard.MTIME:
+                    continue
+                if was.unit(unit).mtime_ns > began:
+                    continue  # dated ahead of the clock: then whatever changed since wins, and what loses is kept
+                more = contains(unit, content[2], was.unit(unit).digest)
+                assert more or content not in brought_back, "what git brought back was taken for an edit"
 
     def check_only_what_may_be_written_was(self, before: dict[tuple[int, Root, int], Copy], plans: list[Plan]) -> None:
         """No projection appears; what is behind, archived or not to be refreshed stays as it is."""
