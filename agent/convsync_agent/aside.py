@@ -42,7 +42,7 @@ class Aside:
         self.sites = {k: s for k, s in self.sites.items() if k not in engine.sites}  # the registry was read anew
         known = engine.sites | self.sites
         roots = {k: _roots(s) for k, s in known.items()}
-        write = agenda.ready() or bool(self.sites)
+        write = not agenda.idle() or bool(self.sites)  # also what is due in a moment: the work begins after this
         silent = self._pulse.silent({r for k in known for r in roots[k]}, write=write, patience=PATIENCE)
         for key in known:
             dead = roots[key] & silent

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from convsync_agent import githead, layout
-from convsync_agent.homecoming import NO_GIT, RECENT_NS, held_by, made_anew
+from convsync_agent.homecoming import NO_GIT, RECENT_NS, Sight, held_by, made_anew
 from convsync_agent.records import unpack
 from convsync_agent.site import Site, Tree, TreeState
 from convsync_agent.state import State
@@ -127,6 +127,9 @@ def sight(site: Site, tree: Tree) -> Whereabouts | None:
     device, inode = (n & _LARGEST for n in identity)
     git = githead.find_git(tree.worktree.path)
     if git is None:
+        home = tree.home
+        if home is not None and home.git_dir and home.sight == Sight(inode, id_mtime & _LARGEST):
+            return home._replace(went_ms=0)  # its `.git` went first: what is being removed was on a branch until then
         return Whereabouts(root, site.id, device, inode, id_mtime & _LARGEST, NO_GIT, "", "", "")
     below = git.below.removesuffix("/").removesuffix(layout.STORE).removesuffix("/")
     head = githead.head_text(git)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 
 import pytest
@@ -131,6 +132,20 @@ def test_a_worktree_that_is_there_is_remembered_and_nothing_is_written_again(mac
     assert {k: v for k, v in machine.inventory(machine.base / "state").items() if k.endswith("state.db")} == {
         k: v for k, v in before.items() if k.endswith("state.db")
     }
+
+
+def test_a_removal_that_takes_git_first_does_not_take_the_branch_along(tree, look):
+    """What is being removed was on that branch until then; a directory without git made later is not the same."""
+    subprocess.run(["git", "init", "-q", "-b", "topic", str(tree)], check=True)
+    _, found = look()
+    assert found.home.head == "ref: refs/heads/topic"
+    shutil.rmtree(tree / ".git")
+    _, found = look()
+    assert found.home.head == "ref: refs/heads/topic"
+    shutil.rmtree(tree)
+    went, found = look()
+    assert went == [found]
+    assert set(found.held.values()) == {"ref: refs/heads/topic"}
 
 
 @pytest.mark.parametrize("what", ["the worktree", ".jp", ".id"])
