@@ -439,7 +439,7 @@ def test_remove_worktree_makes_sure_and_removes(live, running):
     assert (done["removed"], done["conversations"], done["kept"]) == (True, 2, [])
     assert live.questions(live.silo(), A) == ["one", "last words"]
     until(lambda: state_of(live, live.tree) == "missing", "missing")
-    assert b"b " not in git(live.main, "worktree", "list").stdout
+    assert str(live.tree).encode() not in git(live.main, "worktree", "list").stdout
     if not running:
         live.again()
     make_again(live)
