@@ -164,6 +164,8 @@ class Engine:
         finally:
             self.eye.settling = False
             self.contents.clear()
+        if outcome.results:
+            self.vault.disturbed()
         if not dry:
             try:
                 self.ledger.write(site, outcome, _now_ms())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
 STEP_SECONDS = 0.02
+CALM_SECONDS, OVERDUE_SECONDS = 0.25, 30.0  # compressing holds up the loop: not between two edits, if it can wait
 
 
 @dataclass(slots=True)
@@ -47,6 +48,14 @@ class Vault:
         self.shelter = Shelter(data_dir, keep_days=keep_days, links=False)
         self.failed = 0
         self._due: dict[tuple[str, int], Due] = {}
+        self._calm_at = 0.0
+
+    def disturbed(self) -> None:
+        """There was work just now, and where there is some there is often more."""
+        self._calm_at = time.monotonic() + CALM_SECONDS
+
+    def _ready_at(self, due: Due) -> float:
+        return max(due.at, min(self._calm_at, due.at + OVERDUE_SECONDS))
 
     def note(self, workspace: str, conversation: int) -> None:
         """Its durable copy changed."""
@@ -64,7 +73,7 @@ class Vault:
         """Seconds until something is due."""
         if not self._due:
             return float("inf")
-        return max(0.0, min(d.at for d in self._due.values()) - time.monotonic())
+        return max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
 
     def step(self, engine: Engine, sites: Mapping[str, Site], *, everything: bool = False) -> int:
         """Keep what is due, for some milliseconds, or `everything` there is. Returns how many copies were made.
@@ -72,7 +81,7 @@ class Vault:
         What is given up for it and is nowhere else goes into the history first (`setback`).
         """
         began, made = time.monotonic(), 0
-        for key in [k for k, d in self._due.items() if everything or d.at <= began]:
+        for key in [k for k, d in self._due.items() if everything or self._ready_at(d) <= began]:
             del self._due[key]
             site = sites.get(key[0])
             if site is not None:
