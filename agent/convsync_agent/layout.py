@@ -127,6 +127,21 @@ def identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def silo_identity(path: str, *, used: bool) -> tuple[int, int] | None:
+    """The same of a silo. One that was used has `conversations/`: without, it is an empty mount point, or a wreck.
+
+    Nothing of ours and nothing of JP's takes that directory away, so its absence proves nothing about conversations.
+    """
+    if used:
+        try:
+            os.stat(os.path.join(path, CONVERSATIONS))
+        except FileNotFoundError:
+            return None
+        except OSError:  # not to be read, which is not the same as not there
+            return identity(path)
+    return identity(path)
+
+
 def copy_path(root: Root, partition: Partition, name: str) -> str:
     """Where one conversation lies. For people and JSON only: code goes through directory fds."""
     parts = [root.path, CONVERSATIONS] + ([ARCHIVE] if partition is Partition.ARCHIVED else []) + [name]

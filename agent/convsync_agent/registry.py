@@ -12,6 +12,7 @@ from convsync_agent import layout, silos
 from convsync_agent.dirs import jp_user_data_dir
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, StorageProblem, UsageProblem, reason_of, storage_problem
+from convsync_agent.fs import CONVERSATIONS
 from convsync_agent.model import Kind, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Import
@@ -113,6 +114,7 @@ def _site(
                 tree.view.records.clear()  # settled beside a silo that is gone: everything is looked at anew
         return site, f"{slug}-{workspace}" if slug else workspace, []
     chosen = layout.choose_silo(found, workspace, slug)
+    _require_conversations(engine, known, chosen)
     if known is not None and known.silo.root.path == chosen:
         site = known
     else:
@@ -124,6 +126,18 @@ def _site(
     for loser in merged:
         silos.merge(engine, site, loser, data_dir)
     return site, "", merged
+
+
+def _require_conversations(engine: Engine, known: Site | None, silo: str) -> None:
+    """A silo that lost `conversations/` is begun anew because a person says so; what it had proves nothing then."""
+    if os.path.isdir(os.path.join(silo, CONVERSATIONS)):
+        return
+    if known is not None and known.silo.root.path == silo:
+        with engine.state.transaction():
+            engine.state.forget_seen(silo)
+        for view in (known.silo, *(t.view for t in known.trees.values())):
+            view.records.clear()
+    os.makedirs(os.path.join(silo, CONVERSATIONS), exist_ok=True)
 
 
 def _tree(row: Worktree, known: Tree | None) -> Tree:

@@ -47,9 +47,14 @@ class Returning:
             return
         self._next = time.monotonic() + (TICK_SECONDS if any(s.trees for s in engine.sites.values()) else 3600.0)
         for site in engine.sites.values():
+            silo = site.silo.root.path
+            if site.silo_state is Readable.MISSING and layout.silo_identity(silo, used=bool(site.silo.records)):
+                agenda.rearm(silo)  # a file system that is mounted tells nobody
             for tree in list(site.trees.values()):
                 engine.holdings.refresh(site, tree)
-                if tree.state is TreeState.MISSING:
+                if tree.state is TreeState.MISSING and os.path.lexists(os.path.join(tree.root.path, layout.ID_FILE)):
+                    agenda.rearm(tree.root.path)
+                elif tree.state is TreeState.MISSING:
                     agenda.reload = self._follow(engine, site, tree) or agenda.reload
                 elif tree.state is TreeState.WATCHING and tree.held:
                     agenda.add_all(site.id, self._welcome(engine, site, tree))

@@ -109,7 +109,7 @@ def load_sites(state: State, now_ms: int) -> dict[str, Site]:
 def resolve(site: Site, now_ms: int) -> bool:
     """Look what is at each path now: there, gone, another workspace, unreadable. True if anything changed."""
     before = (site.silo_state, site.silo_identity, [(t.state, t.identity) for t in site.trees.values()])
-    site.silo_identity = layout.identity(site.silo.root.path)
+    site.silo_identity = layout.silo_identity(site.silo.root.path, used=bool(site.silo.records))
     site.silo_state = Readable.YES if site.silo_identity else Readable.MISSING
     seen: set[tuple[int, int]] = set()
     for store in sorted(site.trees):

@@ -215,6 +215,38 @@ def test_a_root_that_hangs_does_not_stop_the_others(two, agent, tmp_path, root):
         disk.remove()
 
 
+@pytest.mark.privileged
+@pytest.mark.skipif(bool(no_disks()), reason=no_disks())
+@pytest.mark.parametrize("root", ["silo", "worktree"])
+def test_a_root_that_is_unmounted_proves_nothing(two, agent, tmp_path, root):
+    """An empty mount point is no removal, and nothing is written below it; mounted again all of it is in step."""
+    machine, silo, a = two, two.silo(), two.base / "a"
+    at, other = (silo, a) if root == "silo" else (a / ".jp", silo)
+    with_content = tmp_path / "with-content"
+    at.rename(with_content)
+    at.mkdir()
+    disk = Disk(tmp_path / "image", at, size=16 << 20)
+    shutil.copytree(with_content, at, symlinks=True, dirs_exist_ok=True)
+    one = agent()
+    try:
+        until(lambda: all_is_well(machine), "in sync")
+        before = contents(machine.directory(other, A))
+        disk.unmount()
+        if root == "silo":
+            until(lambda: status(machine)["verdict"] == "degraded", "it is said")
+        else:
+            until(lambda: [e for e in status(machine)["attention"] if e["kind"] == "missing"], "it is said")
+        time.sleep(2.5)  # two listings would have been enough to judge
+        assert contents(machine.directory(other, A)) == before
+        assert os.listdir(at) == []
+        disk.mount()
+        until(lambda: all_is_well(machine), "in sync again")
+        assert in_step(machine, A, a, silo)
+    finally:
+        one.stop()
+        disk.remove()
+
+
 def hanging(machine):
     said = status(machine)
     return said if [e["kind"] for e in said["attention"] if "does not answer" in e["detail"]] == ["io"] else None

@@ -5,6 +5,7 @@ Nothing is ever resurrected that a person removed, nothing is lost that nobody r
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -303,4 +304,19 @@ def test_what_git_takes_away_and_gives_back(machine, agent):
     assert machine.questions(machine.silo(), A) == ["one"]
     assert machine.directory(tree, A) is None
     assert not buried(machine, A)
+    machine.ok("verify")
+
+
+def test_a_silo_that_lost_its_conversations_directory_is_begun_anew_by_register_only(machine):
+    """Neither a removal of all of them nor a place to write to: an empty mount point looks so. A person decides."""
+    tree = machine.worktree("a", register=False)
+    machine.write(tree, A, "one")
+    machine.ok("register", tree)
+    shutil.rmtree(machine.silo() / "conversations")
+    assert machine.run("sync").code == 6
+    assert os.listdir(tree / ".jp/conversations")
+    assert not (machine.silo() / "conversations").exists()
+    assert not buried(machine, A)
+    machine.ok("register", tree)
+    assert machine.questions(machine.silo(), A) == ["one"]
     machine.ok("verify")

@@ -1,0 +1,86 @@
+"""The net under the watcher: what makes it look at everything, and what makes it replace the watcher."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pytest
+
+from convsync_agent import health
+from convsync_agent.errors import kind_of
+from convsync_agent.health import LONGEST, SHORTEST, Health
+from convsync_agent.publish import SIGNALS
+
+
+class Watching:
+    """As much of a watcher as `Health` asks."""
+
+    def __init__(self):
+        self.alive = True
+
+    def healthy(self):
+        return self.alive
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes when a test says so: [awake, asleep], in seconds."""
+    passed = [1000.0, 0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(health, "_slept", lambda: passed[1])
+    return passed
+
+
+@pytest.fixture
+def net(clock, tmp_path):
+    (tmp_path / SIGNALS).mkdir()
+    return Health(Watching(), str(tmp_path))
+
+
+def test_a_machine_that_slept_is_looked_at_whole_once(net, clock):
+    """A laptop that was suspended: events of other machines, a clock that jumped, a disk that was exchanged."""
+    assert not net.due().rescan
+    clock[1] += 3600
+    assert net.due() == (True, "")
+    assert not net.due().rescan
+    clock[1] += 1
+    assert not net.due().rescan
+
+
+def test_a_canary_that_nobody_hears_ends_the_watcher(net, clock, tmp_path):
+    """It is sent every 30 s as a rename; one that was heard is forgotten."""
+    clock[0] += SHORTEST
+    assert net.due().dead == ""
+    (name,) = os.listdir(tmp_path / SIGNALS)
+    net.seen(name)
+    clock[0] += SHORTEST
+    assert net.due().dead == ""
+    clock[0] += SHORTEST
+    assert net.due().dead == "its canary was not seen"
+
+
+def test_a_watcher_whose_thread_died_is_dead(clock, tmp_path):
+    """Whatever became of the canary."""
+    watching = Watching()
+    net = Health(watching, str(tmp_path))
+    watching.alive = False
+    clock[0] += SHORTEST
+    assert net.due().dead == "its thread died"
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.0, SHORTEST), (0.3, 200.0), (60.0, LONGEST)])
+def test_the_next_rescan_follows_the_cost_of_the_last(net, clock, cost, pause):
+    """At most 0.15 % of a core, never oftener than every 30 s, never more rarely than every 10 min."""
+    net.scanned(cost)
+    clock[0] += pause - 0.01
+    assert not net.due().rescan
+    clock[0] += 0.02
+    assert net.due().rescan
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_over_quota_is_no_space(code):
+    """A person does the same about both."""
+    assert kind_of(OSError(code, os.strerror(code))) == "no-space"
