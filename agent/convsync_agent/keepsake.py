@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 SCHEMA = 1
 MANIFEST = "manifest.json"
 _HEX = re.compile(r"[0-9a-f]{32}")
-_HELD = re.compile(r"[0-9a-f]{32}\.(gz|raw|(base_config|events|metadata|extra)\.[0-9]+\.link)")
+_HELD = re.compile(r"[0-9a-f]{32}\.(gz|raw)")
 
 
 class How(StrEnum):
@@ -36,10 +36,9 @@ class How(StrEnum):
 
     PACKED = "gzip"  # compressed
     CLONE = "reflink"  # a file of its own that shares its blocks
-    LINK = "link"  # a hard link, for a minute at most: a write in place goes through it
 
 
-_SUFFIX = {".gz": How.PACKED, ".raw": How.CLONE, ".link": How.LINK}
+_SUFFIX = {".gz": How.PACKED, ".raw": How.CLONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Keepsake:
 
     @property
     def whole(self) -> bool:
-        """Every managed file is held, a legacy pair counts. Not so where a write in place went through a link."""
+        """Every managed file is held, a legacy pair counts."""
         return {EVENTS, METADATA} <= {f.name for f in self.files}
 
     def digest(self, unit: Unit) -> Digest:
@@ -113,11 +112,10 @@ def _fingerprint(partition: Partition, rows: Iterable[tuple[str, str, int, int]]
 # -- on disk ------------------------------------------------------------------
 
 
-def publish(place: Plot, keepsake: Keepsake, *, sync: bool) -> objects.Stamp:
-    """The manifest under its name, in one step. `sync`: durable when this returns."""
-    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], sync=sync)
-    if sync:
-        places.sync(place)
+def publish(place: Plot, keepsake: Keepsake) -> objects.Stamp:
+    """The manifest under its name, in one step; durable when this returns."""
+    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], sync=True)
+    places.sync(place)
     return stamp
 
 

@@ -1,8 +1,7 @@
-"""The place of one conversation in our trash: where it is, who may change it, what is due there.
+"""The place of one conversation in our trash: where it is, and who may change it.
 
     <data_dir>/trash/<workspace>/<jp-cID>/tombstone.json   it was removed on purpose (`graves`)
     <data_dir>/trash/<workspace>/<jp-cID>/manifest.json    its kept copy (`keepsake`), and the files that hold it
-    <data_dir>/trash/<workspace>/.due/<jp-cID>             an empty file: `pressing` has work there, since its mtime
 
 Paths hold ids only (R9). Who changes a place holds its lock, so a temporary name found under the lock is
 of somebody who died. Every error is an OSError as it comes.
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from convsync_agent import objects
 from convsync_agent.names import id_text, parse_id
 
-TRASH, DUE = "trash", ".due"
+TRASH = "trash"
 _WORKSPACE = re.compile(r"[0-9a-z]{1,64}")
 _NAME = re.compile(r"jp-c[0-9]+")
 
@@ -36,10 +35,6 @@ class Plot(NamedTuple):
     def path(self) -> str:
         return os.path.join(self.base, self.workspace, id_text(self.conversation))
 
-    @property
-    def due(self) -> str:
-        return os.path.join(self.base, self.workspace, DUE, id_text(self.conversation))
-
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)
 
@@ -50,17 +45,17 @@ def plot(data_dir: str, workspace: str, conversation: int) -> Plot:
     return Plot(os.path.join(os.path.abspath(data_dir), TRASH), workspace, conversation)
 
 
-def plots(data_dir: str, workspace: str | None = None, *, due: bool = False) -> Iterator[Plot]:
-    """Every place, or those where something is due, by workspace and conversation."""
+def plots(data_dir: str, workspace: str | None = None) -> Iterator[Plot]:
+    """Every place, by workspace and conversation."""
     base = os.path.join(os.path.abspath(data_dir), TRASH)
     for name in [workspace] if workspace is not None else objects.names_in(base):
         if _WORKSPACE.fullmatch(name):
-            yield from (Plot(base, name, c) for c in conversations(os.path.join(base, name), due=due))
+            yield from (Plot(base, name, c) for c in conversations(os.path.join(base, name)))
 
 
-def conversations(directory: str, *, due: bool = False) -> list[int]:
+def conversations(directory: str) -> list[int]:
     try:
-        names = os.listdir(os.path.join(directory, DUE) if due else directory)
+        names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
     found = (parse_id(n) for n in names if _NAME.fullmatch(n))
@@ -115,32 +110,6 @@ def sync(place: Plot) -> None:
     """The names in this place are durable, and so is its own; those above are since they were made."""
     objects.sync_dir(place.path)
     objects.sync_dir(os.path.dirname(place.path))
-
-
-def mark(place: Plot, at_ms: int) -> None:
-    """Something is due here since then. An earlier mark stays: what is due is done in time, however much comes."""
-    try:
-        fd = os.open(place.due, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        objects.make_dir(os.path.dirname(place.due))
-        fd = os.open(place.due, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        objects.set_age(fd, at_ms)
-    finally:
-        os.close(fd)
-
-
-def marked_ms(place: Plot) -> int | None:
-    try:
-        return os.stat(place.due).st_mtime_ns // 1_000_000
-    except FileNotFoundError:
-        return None
-
-
-def unmark(place: Plot) -> None:
-    objects.unlink(place.due)
 
 
 def leave(place: Plot) -> None:

@@ -2,40 +2,29 @@
 
     <data_dir>/trash/<workspace>/<jp-cID>/manifest.json    what is kept: the record
     <data_dir>/trash/<workspace>/<jp-cID>/<digest>.raw     a reflink
-    <data_dir>/trash/<workspace>/<jp-cID>/<digest>.<file>.<inode>.link   a hard link, exchanged within a minute
     <data_dir>/trash/<workspace>/<jp-cID>/<digest>.gz      compressed
 
-A net, made cheaply: `keep` waits for no disk; `settle` makes durable what was made. The manifest is
-renamed into place, so a crash leaves the old copy whole or the new one, and garbage that `settle` clears.
-Trouble comes out as the OSError it is; nothing of a conversation hangs on it.
-
-Links change the ctime of the durable file, when made and when exchanged: `keep` and `settle` say so.
+Durable when `keep` returns. The manifest is renamed into place, so a crash leaves the old copy whole or the new
+one, and files that no manifest names, which the next change of that place clears. Trouble comes out as the OSError
+it is; nothing of a conversation hangs on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
 from convsync_agent import fs, grip, keepsake, objects
 from convsync_agent import plot as places
-from convsync_agent.keepsake import MANIFEST, HeldFile, How, Keepsake
-from convsync_agent.model import Copy, Stamp
+from convsync_agent.keepsake import MANIFEST, HeldFile, Keepsake
+from convsync_agent.model import Copy
 from convsync_agent.plan import Problem
 from convsync_agent.plot import Plot
-from convsync_agent.pressing import OLDER_MS, Budget, Pressed, Save, press
 from convsync_agent.rules import DAY_MS
-
-
-class Taken(NamedTuple):
-    """`bumped`: files of the durable copy that have a new ctime now, by name."""
-
-    new: bool
-    bumped: dict[str, Stamp]
 
 
 class Removed(NamedTuple):
@@ -56,9 +45,8 @@ class Emptied(NamedTuple):
 
 
 class Shelter:
-    def __init__(self, data_dir: str, *, keep_days: int = 30, links: bool = True) -> None:
-        """`keep_days` 0: none is made any more. `links` False: a file is compressed where no blocks can be shared."""
-        self.links = links
+    def __init__(self, data_dir: str, *, keep_days: int = 30) -> None:
+        """`keep_days` 0: none is made any more."""
         self.data_dir = data_dir
         self.keep_days = keep_days
         self._known: dict[str, dict[int, int]] = {}  # workspace, conversation: one number for what is kept
@@ -73,43 +61,40 @@ class Shelter:
             self._remembers(place, wanted, stamp) or self._is(place, _load(place), wanted, stamp)
         )
 
-    def keep(self, workspace: str, copy: Copy, *, at_ms: int, events: int | None = None) -> Taken:
-        """Keep the content of a durable copy instead of what was kept of it, in one step.
+    def keep(self, workspace: str, copy: Copy, *, at_ms: int, events: int | None = None) -> bool:
+        """Keep the content of a durable copy instead of what was kept of it, in one step. False: it was kept.
 
         Only a whole, valid, quiet copy is taken (R3). What is given up here and is not in `copy` is the
         caller's to save first (`read`). Raises fs.ChangedError if the disk has something else; OSError.
         """
         place, wanted = self._place(workspace, copy.conversation), keepsake.fingerprint_of(copy)
-        nothing = Taken(new=False, bumped={})
         if self.keep_days == 0 or not keepsake.keepable(copy):
-            return nothing
+            return False
         if (stamp := keepsake.stamp_at(place)) and self._remembers(place, wanted, stamp):
-            return nothing
+            return False
         with places.locked(place, make=True):
             old, stamp = _load(place), keepsake.stamp_at(place)
             if stamp and self._is(place, old, wanted, stamp):
-                return nothing
-            places.mark(place, at_ms)
-            grasps = list(self._grasps(place, copy, old))
-            files = tuple(g.file for g in grasps)
+                return False
+            files = self._hold(place, copy, old)
+            objects.sync_dir(place.path)  # their names before the manifest that names them
             new = Keepsake(workspace, copy.conversation, copy.partition, at_ms, files, None, events)
-            stamp = keepsake.publish(place, new, sync=False)
-            self._note(place, wanted, stamp)
-            needed = {f.held for f in files}
-            for file in {f.held: f for f in (old.files if old else ()) if f.held not in needed}.values():
-                grip.release(place.file(file.held), file)
-        return Taken(new=True, bumped={g.file.name: g.bumped for g in grasps if g.bumped})
+            self._note(place, wanted, keepsake.publish(place, new))
+            _sweep(place, new)
+        return True
 
-    def _grasps(self, place: Plot, copy: Copy, old: Keepsake | None) -> Iterator[grip.Grasp]:
+    def _hold(self, place: Plot, copy: Copy, old: Keepsake | None) -> tuple[HeldFile, ...]:
         """Every file of the copy as held; what the old kept copy holds already stays."""
         before = {f.name: f for f in old.files} if old else {}
+        found = []
         with fs.opened_copy(copy) as fd:
             for want in grip.wanted(copy):
                 have = before.get(want.name)
-                if have is not None and _same(have, want) and _is_held(place, have, want):
-                    yield grip.Grasp(replace(have, mtime_ns=want.stamp.mtime_ns), None)
+                if have is not None and _same(have, want) and os.path.lexists(place.file(have.held)):
+                    found.append(replace(have, mtime_ns=want.stamp.mtime_ns))
                 else:
-                    yield grip.hold(want, fd, place.path, links=self.links)
+                    found.append(grip.hold(want, fd, place.path))
+        return tuple(found)
 
     def removed(self, workspace: str, conversation: int, at_ms: int) -> bool:
         """The durable copy is gone since then: retention counts from there. False: nothing is kept, or it was known."""
@@ -126,20 +111,10 @@ class Shelter:
                 have = _load(place)
                 if have is None or (have.removed_ms is None) == (at_ms is None):
                     return False
-                keepsake.publish(place, replace(have, removed_ms=at_ms), sync=True)
+                keepsake.publish(place, replace(have, removed_ms=at_ms))
                 return True
         except FileNotFoundError:
             return False
-
-    def settle(
-        self, now_ms: int, save: Save, *, files: int = 8, size: int = 16 << 20, older_ms: int = OLDER_MS
-    ) -> Pressed:
-        """Exchange links that are `older_ms` old for compressed content, at most so many files and bytes (`press`).
-
-        A file takes about 1 ms, most of it the disk's. Where nothing is due it costs one listing per workspace.
-        Raises OSError after doing what could be done.
-        """
-        return press(self.data_dir, now_ms, save, Budget(files, size), older_ms=older_ms)
 
     # -- asking -----------------------------------------------------------
 
@@ -156,8 +131,7 @@ class Shelter:
     ) -> list[tuple[str, bytes, int]]:
         """(name, content, mtime ns) of every file kept, or of those of these names.
 
-        Raises FileNotFoundError where nothing is kept; fs.ChangedError where content is not what was kept: a
-        write in place went through a link, and `settle` saves what it wrote.
+        Raises FileNotFoundError where nothing is kept, fs.ChangedError where content is not what was kept.
         """
         place, have = self._kept(workspace, conversation)
         chosen = [f for f in have.files if names is None or f.name in names]
@@ -215,13 +189,14 @@ class Shelter:
                 have = _load(place)
                 if have is None or have.removed_ms != removed_ms:
                     continue  # it came back meanwhile
-                places.mark(place, removed_ms)  # until all of it is gone
                 objects.unlink(place.file(MANIFEST))
-                gone = [grip.release(place.file(f.held), f) for f in have.files]
-                if all(gone):
-                    places.unmark(place)
-                places.leave(place)
+                _sweep(place, None)
                 copies, size = copies + 1, size + have.size
+        for place in places.plots(self.data_dir):  # what a crash in the middle of this left
+            if keepsake.stamp_at(place) is None:
+                with contextlib.suppress(FileNotFoundError), places.locked(place):
+                    if keepsake.stamp_at(place) is None:
+                        _sweep(place, None)
         return Emptied(copies, size)
 
     def _kept(self, workspace: str, conversation: int) -> tuple[Plot, Keepsake]:
@@ -268,12 +243,10 @@ def _same(have: HeldFile, want: grip.Wanted) -> bool:
     return (have.size, have.mtime_ns) == (want.stamp.size, want.stamp.mtime_ns)
 
 
-def _is_held(place: Plot, file: HeldFile, want: grip.Wanted) -> bool:
-    """The file that holds it is there; a link is still what it was, and of the age that is wanted."""
-    try:
-        seen = os.lstat(place.file(file.held))
-    except FileNotFoundError:
-        return False
-    if file.how is not How.LINK:
-        return True
-    return (seen.st_mtime_ns, seen.st_size) == (file.mtime_ns, file.size) == want.stamp[:2]
+def _sweep(place: Plot, have: Keepsake | None) -> None:
+    """Clear what no manifest names, under the lock of the place; the place, too, when nothing is left in it."""
+    needed = {f.held for f in have.files} if have else set[str]()
+    for name in objects.names_in(place.path):
+        if name not in needed and (name.startswith(objects.TEMP) or name.endswith((".gz", ".raw"))):
+            objects.unlink(place.file(name))
+    places.leave(place)

@@ -45,7 +45,7 @@ class Vault:
     """Owns what is due. `step` does a little of it and never raises: a kept copy is a net, not the promise."""
 
     def __init__(self, data_dir: str, keep_days: int) -> None:
-        self.shelter = Shelter(data_dir, keep_days=keep_days, links=False)
+        self.shelter = Shelter(data_dir, keep_days=keep_days)
         self.failed = 0
         self._due: dict[tuple[str, int], Due] = {}
         self._calm_at = 0.0
@@ -104,7 +104,7 @@ class Vault:
                 setback.save(engine, site, copy)
             events = eye.contents.get(copy.stream.file(EVENTS).digest)
             count = count_events(events) if events else None
-            return self.shelter.keep(site.id, copy, at_ms=time.time_ns() // 1_000_000, events=count).new
+            return self.shelter.keep(site.id, copy, at_ms=time.time_ns() // 1_000_000, events=count)
         except (OSError, ValueError, fs.ChangedError, fs.OddFileError):
             self.failed += 1  # it changed, or there is no room: the next change is another chance
             return False

@@ -56,7 +56,7 @@ def keep_copy(engine, base, conversation):
     copy, _ = eye.look(
         Root(Kind.SILO, str(base / "silo")), conversation, Place(str(conversation), archived=False), None
     )
-    assert engine.vault.shelter.keep("abcde", copy, at_ms=1).new
+    assert engine.vault.shelter.keep("abcde", copy, at_ms=1)
 
 
 @pytest.mark.parametrize(("days", "left"), [(30, {B, C}), (60, {A, B, C}), (0, {C})])
