@@ -244,6 +244,7 @@ def test_a_merge_with_its_editor_open_is_waited_for_and_taken_over(machine, live
     git(live, "checkout", "-q", "-b", "other")
     write(machine, live, "one", "two", "three", "four")
     git(live, "commit", "-qam", "more")
+    until(lambda: len(durable(machine)) == 4, "durable")
     git(live, "checkout", "-q", "main")
     until(lambda: told(machine), "behind")
     opened, go_on = machine.base / "opened", machine.base / "go-on"
