@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
     "gitevidence", "gitindex", "hints",
-    "imports", "model", "names", "plan",
+    "imports", "model", "names", "plan", "rawjson",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
     "transition",
 })  # fmt: skip
@@ -25,9 +25,11 @@ CORE = frozenset({
 SHELLS = frozenset({
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
-    "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "provenance", "publish",
+    "guard", "importing",
+    "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
     "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
+    "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

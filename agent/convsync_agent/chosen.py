@@ -10,14 +10,12 @@ from convsync_agent.content import check_base_config, check_events, check_metada
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import Refused, StorageProblem, storage_problem
-from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, Copy, Partition, Readable, Unit
+from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, METADATA, Copy, Partition, Readable, Unit
 from convsync_agent.names import id_text
 from convsync_agent.site import Site, resolve
 
 Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]
 """(name, content) of every file of each unit that is to become current."""
-
-BOTH = (Unit.STREAM, Unit.METADATA)
 
 
 def fault_in(contents: Contents) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convsync_agent import scan
-from convsync_agent.model import SECOND, UNSAVED_NS, Unit
+from convsync_agent.model import SECOND, UNSAVED_NS, Partition, Unit
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Bury, Deferred, Import, Keep, Move, Plan, Problem, PutBack, Update
 from convsync_agent.recording import forget
@@ -37,7 +37,9 @@ def follow_up(engine: Engine, site: Site, result: Result, outcome: Outcome) -> N
         if isinstance(action, Import):
             _relist(site.silo, action)
         if isinstance(action, Move) and (view := site.view_at(action.target.root.path)):
-            view.listing.put(action.conversation, (scan.Place(action.target.name, action.partition == "archived"),))
+            view.listing.put(
+                action.conversation, (scan.Place(action.target.name, action.partition is Partition.ARCHIVED),)
+            )
         if isinstance(action, PutBack):
             site.silo.listing = scan.list_root(site.silo.root.path)
         if isinstance(action, PutBack | Import) and action.why:
@@ -74,6 +76,6 @@ def _save_meanwhile(engine: Engine, site: Site, action: object, outcome: Outcome
 
 
 def _relist(view: View, action: Import) -> None:
-    place = scan.Place(action.name, action.partition.value == "archived")
+    place = scan.Place(action.name, action.partition is Partition.ARCHIVED)
     known = view.listing.places(action.conversation)
     view.listing.put(action.conversation, tuple({*known, place}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convsync_agent.contest import changed, fit, newest_first, report_unfit, set_aside
-from convsync_agent.model import QUIET_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
+from convsync_agent.model import BOTH, QUIET_NS, Base, Copy, Extra, ImportPolicy, Policy, Root, Unit
 from convsync_agent.plan import Draft, Import
 from convsync_agent.stale import by_hand
 
@@ -40,7 +40,7 @@ def wanted(base: Base, policy: Policy, copies: Sequence[Copy]) -> bool:
         return True
     if policy.imports is ImportPolicy.MANUAL:
         return False
-    return any(changed(c, unit, base) for c in copies for unit in (Unit.STREAM, Unit.METADATA))
+    return any(changed(c, unit, base) for c in copies for unit in BOTH)
 
 
 def best_source(base: Base, copies: Sequence[Copy], unit: Unit, draft: Draft) -> Copy | None:

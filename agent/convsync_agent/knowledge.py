@@ -15,6 +15,7 @@ from convsync_agent.extras import digest_of_extra
 from convsync_agent.history import History
 from convsync_agent.model import (
     BASE_CONFIG,
+    BOTH,
     EVENTS,
     METADATA,
     METADATA_FILES,
@@ -39,7 +40,6 @@ from convsync_agent.scan import Place, View
 from convsync_agent.site import Site
 from convsync_agent.summary import count_events
 
-BOTH = (Unit.STREAM, Unit.METADATA)
 MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
 
 
@@ -166,7 +166,7 @@ class Knower:
         known = [f.digest for f in copy.unit(action.unit).files if f.stamp and f.digest]
         return self.history.holds(workspace, conversation, action.unit, known)
 
-    def saver(self, site: Site) -> Callable[[Root, int, str, bytes, int], None]:
+    def saver(self, site: Site, why: str = "found in staging") -> Callable[[Root, int, str, bytes, int], None]:
         """Keeps one stray file of staging, unless a root or the history has these very bytes."""
 
         def save(root: Root, conversation: int, file: str, raw: bytes, mtime_ns: int) -> None:
@@ -179,7 +179,6 @@ class Knower:
             unit = Unit.METADATA if name == METADATA else Unit.STREAM if name in STREAM_FILES else Unit.EXTRAS
             now = time.time_ns() // 1_000_000
             rows = [(name, raw, mtime_ns)]
-            why = "found in staging"
             self.history.keep(
                 site.id, conversation, unit, rows, root=root.path, at_ms=now, why=why, valid=False, events=None
             )

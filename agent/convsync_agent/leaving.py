@@ -14,8 +14,7 @@ from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
 from convsync_agent.extras import read_extra
 from convsync_agent.githead import Git
-from convsync_agent.knowledge import BOTH
-from convsync_agent.model import Copy, Extra, Unit
+from convsync_agent.model import BOTH, Copy, Extra, Unit
 from convsync_agent.names import parse_dirname
 from convsync_agent.receipt import Receipt, Trouble
 from convsync_agent.recover import recover_site

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from convsync_agent.model import Copy, Digest, Root, Unit
+from convsync_agent.model import BOTH, Copy, Digest, Root, Unit
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Update, target_of, unit_of
 from convsync_agent.records import pack_digest
 from convsync_agent.results import Done
@@ -38,7 +38,7 @@ class Ledger:
 
     def put_lineage(self, workspace: str, conversation: int, copy: Copy) -> None:
         """What a durable copy holds now: when git brings it back later, it is not an edit (design 3)."""
-        for unit in (Unit.STREAM, Unit.METADATA):
+        for unit in BOTH:
             if copy.unit(unit).exists and None not in [f.digest for f in copy.unit(unit).files if f.stamp]:
                 self._lineage.append((workspace, conversation, str(unit), pack_digest(copy.unit(unit).digest)))
 

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _PROC_LOCKS = "/proc/locks"
 
 
 _released: dict[str, float] = {}  # lock files this process let go, and when
+_mine: dict[tuple[int, str], int] = {}  # (thread, lock file) -> fd, while it is held: a flock knows no re-entry
 
 
 class BusyError(Exception):
@@ -65,21 +67,36 @@ def conversation_lock(silo: str, conversation: int, stores: Iterable[str] = ()) 
 
     `stores` are the `.jp` directories of the worktrees concerned: a stray lock file there is what the
     JP of that checkout uses while the silo's is absent (contract 7.1), so it is taken too, not created.
+    Whoever holds it may ask again, in the same thread: only the outermost releases.
     """
     name = lock_name(conversation)
     _ensure_locks(silo)
-    held: list[tuple[str, int]] = []
+    covered: list[tuple[str, int]] = []
+    taken: list[tuple[str, int]] = []
     try:
         path = os.path.join(silo, LOCKS, name)
-        held.append((path, _take(path, create=True)))
-        _describe(held[0][1])
+        if _hold(path, covered, taken, create=True):
+            _describe(taken[0][1])
         for store in stores:
             stray = os.path.join(store, LOCKS, name)
             if os.path.lexists(stray):
-                held.append((stray, _take(stray, create=False)))
-        yield HeldLock(held)
+                _hold(stray, covered, taken, create=False)
+        yield HeldLock([*covered, *taken])
     finally:
-        _release(held)
+        for path, _ in taken:
+            del _mine[threading.get_ident(), path]
+        _release(taken, os.path.join(silo, LOCKS))
+
+
+def _hold(path: str, covered: list[tuple[str, int]], taken: list[tuple[str, int]], *, create: bool) -> bool:
+    """Take one lock file, unless this thread has it: then whoever took it releases it. True: taken."""
+    key = (threading.get_ident(), path)
+    if key in _mine:
+        covered.append((path, _mine[key]))
+        return False
+    taken.append((path, _take(path, create=create)))
+    _mine[key] = taken[-1][1]
+    return True
 
 
 def most_at_once() -> int:
@@ -129,16 +146,16 @@ def _describe(fd: int) -> None:
         os.pwrite(fd, text.encode(), 0)
 
 
-def _release(held: list[tuple[str, int]]) -> None:
+def _release(held: list[tuple[str, int]], locks: str) -> None:
     """Unlink the silo's file while holding it, then close.
 
     RACE: a JP that opened the name before the unlink and locks after the close holds a nameless file.
     Microseconds; JP's own release has the same window (contract 7.7, 9). Stray worktree files stay:
     they are not ours to remove.
     """
-    for index, (path, fd) in enumerate(held):
+    for path, fd in held:
         with contextlib.suppress(OSError):  # an fd that stays open keeps the lock for as long as we live
-            if index == 0 and _same_inode(path, fd):
+            if os.path.dirname(path) == locks and _same_inode(path, fd):
                 _note_release(path)
                 os.unlink(path)
         os.close(fd)
@@ -191,7 +208,7 @@ def busy_conversations(silo: str, conversations: Iterable[int]) -> frozenset[int
         there = {e.inode(): wanted[e.name] for e in entries if e.name in wanted}
     if not there:
         return frozenset()
-    inodes = flocked_inodes() or frozenset()
+    inodes = (flocked_inodes() or frozenset()) - {os.fstat(fd).st_ino for fd in _mine.values()}
     return frozenset(c for inode, c in there.items() if inode in inodes)
 
 
@@ -219,7 +236,7 @@ def remove_own_leftovers(silo: str) -> int:
             continue
         with contextlib.suppress(BusyError, OSError):
             fd = _take(path, create=False)
-            _release([(path, fd)])
+            _release([(path, fd)], os.path.dirname(path))
             removed += 1
     return removed
 

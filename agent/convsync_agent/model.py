@@ -38,6 +38,7 @@ class Unit(StrEnum):
 
 
 UNIT_FILES = {Unit.STREAM: STREAM_FILES, Unit.METADATA: METADATA_FILES}
+BOTH = (Unit.STREAM, Unit.METADATA)  # what is decided, in the order in which it is written
 
 
 class Partition(StrEnum):
@@ -56,6 +57,21 @@ class Presence(StrEnum):
     PROJECTED = "projected"
     USER_LOCAL_ONLY = "user_local_only"
     WORKSPACE_ONLY = "workspace_only"
+
+
+class Projection(StrEnum):
+    """What a write is to reach, as JP carries it with its lock (contract 6.2)."""
+
+    LOCAL_ONLY = "local_only"
+    PROJECTED = "projected"
+
+
+INTENTS = {
+    Presence.USER_LOCAL_ONLY: Projection.LOCAL_ONLY,
+    Presence.PROJECTED: Projection.PROJECTED,
+    Presence.WORKSPACE_ONLY: Projection.PROJECTED,  # once it is imported
+}
+"""The intent that comes with a lock, from what is there when it is taken."""
 
 
 class Readable(StrEnum):

@@ -15,6 +15,7 @@ from convsync_agent.content import expires_at, last_activated
 from convsync_agent.expiry import expires_early
 from convsync_agent.githead import GitEye, find_git
 from convsync_agent.model import (
+    BOTH,
     METADATA,
     Base,
     Copy,
@@ -34,8 +35,6 @@ from convsync_agent.records import unpack_digest
 from convsync_agent.site import Site
 from convsync_agent.stale import newer_without, suspect
 from convsync_agent.state import State
-
-BOTH = (Unit.STREAM, Unit.METADATA)
 
 
 @dataclass(slots=True)
@@ -133,7 +132,7 @@ class Provenance:
         if git is None:
             return Evidence(Verdict.EDIT)
         units = [c.unit(unit) for c in others or ()]
-        part = f"{fs.CONVERSATIONS}/{fs.ARCHIVE}" if copy.partition.value == "archived" else fs.CONVERSATIONS
+        part = f"{fs.CONVERSATIONS}/{fs.ARCHIVE}" if copy.partition is Partition.ARCHIVED else fs.CONVERSATIONS
         top = git.relative(os.path.join(copy.root.path, part, copy.name))
         files = [
             (f"{top}/{f.name}", f.stamp.mtime_ns, f.stamp.size, f.stamp.inode)

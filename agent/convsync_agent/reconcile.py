@@ -27,6 +27,7 @@ from convsync_agent.contest import OUT_OF_REACH, Contest, changed, hold_contest,
 from convsync_agent.expiry import report_expired
 from convsync_agent.imports import newest_extras, plan_import, young
 from convsync_agent.model import (
+    BOTH,
     QUIET_NS,
     UNSAVED_NS,
     UNSTABLE_NS,
@@ -56,7 +57,6 @@ from convsync_agent.plan import (
 from convsync_agent.stale import Standing, returned, standing
 from convsync_agent.transition import plan_split
 
-BOTH = (Unit.STREAM, Unit.METADATA)
 OLD_LOCK = ", or is still at it: its index.lock is older than 5 minutes"
 
 

@@ -16,7 +16,8 @@ from convsync_agent.content import expires_at, title_of
 from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
-from convsync_agent.model import METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
+from convsync_agent.homecoming import RECENT_NS
+from convsync_agent.model import BOTH, METADATA, MS, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
 from convsync_agent.plan import Bury, Lift, PutBack
 from convsync_agent.records import unpack, unpack_digest
 from convsync_agent.results import Done, Result
@@ -102,7 +103,7 @@ class Removals:
         missed = site.silo.missed[conversation]
         locked = missed.first_ns - self.locked.get((site.id, conversation), 0) <= LOCK_NS
         locked = locked or bool(locks.busy_conversations(site.silo.root.path, [conversation]))
-        projections = tuple(_trace(t, conversation) for t in site.trees.values())
+        projections = tuple(self._trace(t, conversation) for t in site.trees.values())
         there = {p.root.path for p in projections if p.trace is Trace.HOLDS}
         due = self._due(site.id, conversation, missed.first_ns)
         return Vanished(
@@ -112,10 +113,24 @@ class Removals:
             looked_ns=max(missed.looked_ns, missed.first_ns),
             projections=projections,
             locked=locked,
+            commanded=self.graves.stands(site.id, conversation),  # before its directory goes, by `rm`
             trashed=_in_trash(site.silo.root.path, conversation),
             expired=not due and bool(self.expiring.roots(site.id, conversation, missed.first_ns) - there),
             due=due,
         )
+
+    def _trace(self, tree: Tree, conversation: int) -> Projection:
+        view = tree.view
+        if tree.state is not TreeState.WATCHING:
+            return Projection(view.root, Trace.UNKNOWN)
+        if conversation in view.listing.conversations():
+            return Projection(view.root, Trace.HOLDS)
+        missed = view.missed.get(conversation)
+        said_ms = self.state.unprojected(view.root.path).get(conversation)
+        if missed is None or (said_ms is not None and missed.first_ns - said_ms * MS <= RECENT_NS):
+            return Projection(view.root, Trace.NEVER)  # what a command took away is no witness
+        certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
+        return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
 
     def _due(self, workspace: str, conversation: int, missed_ns: int) -> bool:
         """The durable copy, as it is kept, was to go by then."""
@@ -144,7 +159,7 @@ class Removals:
         return any(
             fit(copy, unit) and safety.lifts(stone, unit, copy.unit(unit).digest, written_by_git=wrote(copy, unit))
             for copy in copies
-            for unit in (Unit.STREAM, Unit.METADATA)
+            for unit in BOTH
         )
 
     # -- what is done about it --------------------------------------------------------
@@ -180,8 +195,6 @@ class Removals:
     def put_back(self, site: Site, action: PutBack) -> list[Result]:
         """Build the kept copy whole in staging, rename it into place under JP's lock. Raises OSError, BusyError."""
         silo, conversation = site.silo.root, action.conversation
-        with fs.opened_dir(silo.path) as root_fd:
-            fs.make_dir(fs.CONVERSATIONS, root_fd)
         with staging.opened(silo) as stage, fs.opened_partition(silo.path, archived=False) as live:
             temp = staging.fresh_name(conversation, "back")
             os.mkdir(temp, 0o755, dir_fd=stage)
@@ -208,19 +221,6 @@ class Removals:
         if self.graves.stands(workspace, conversation):
             self.graves.lift(workspace, conversation)
             self.shelter.returned(workspace, conversation)
-
-
-def _trace(tree: Tree, conversation: int) -> Projection:
-    view = tree.view
-    if tree.state is not TreeState.WATCHING:
-        return Projection(view.root, Trace.UNKNOWN)
-    if conversation in view.listing.conversations():
-        return Projection(view.root, Trace.HOLDS)
-    missed = view.missed.get(conversation)
-    if missed is None:
-        return Projection(view.root, Trace.NEVER)
-    certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
-    return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
 
 
 def _in_trash(silo: str, conversation: int) -> bool:

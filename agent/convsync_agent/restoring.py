@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs
-from convsync_agent.chosen import BOTH, Contents, being_written, completed, look
+from convsync_agent.chosen import Contents, being_written, completed, look
 from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.contest import OUT_OF_REACH
 from convsync_agent.digest import content_digest
@@ -28,6 +28,7 @@ from convsync_agent.errors import Refused, StorageProblem, storage_problem
 from convsync_agent.extras import digest_of_extra, read_extra
 from convsync_agent.imports import newest_extras
 from convsync_agent.model import (
+    BOTH,
     UNIT_FILES,
     Copy,
     Digest,
@@ -69,12 +70,21 @@ def make_current(
 
     Waits up to `patience` seconds for JP's lock. Raises LockHeld, Refused, StorageProblem.
     """
-    done = Restored()
     if any(row[:2] == (site.id, conversation) for row in engine.state.pending()):
         recover_site(engine, site)  # who died over this conversation had begun what nobody else knows how to finish
-    deadline = time.monotonic() + patience
-    unstable = 0
     contents = completed(engine, site, conversation, contents)
+    done = put_current(engine, site, conversation, contents, why=why, deadline=time.monotonic() + patience)
+    settle(engine, site, {conversation})
+    engine.ledger.close("conflict", site.id, conversation)
+    return done
+
+
+def put_current(
+    engine: Engine, site: Site, conversation: int, contents: Contents, *, why: str, deadline: float
+) -> Restored:
+    """The same without what comes before and after: what may be done while JP's lock is held. Nothing is recorded."""
+    done = Restored()
+    unstable = 0
     with _laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
             wait_for_lock(site, conversation, deadline)
@@ -94,8 +104,6 @@ def make_current(
                 raise being_written(conversation)
             time.sleep(LOCK_RETRY_SECONDS if waiting else 0)
     engine.contents.clear()
-    settle(engine, site, {conversation})
-    engine.ledger.close("conflict", site.id, conversation)
     return done
 
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from convsync_agent import fs, layout
-from convsync_agent.chosen import BOTH, being_written, look
+from convsync_agent.chosen import being_written, look
 from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, StorageProblem, storage_problem
-from convsync_agent.model import Copy, Grade, Partition
+from convsync_agent.model import BOTH, Copy, Grade, Partition
 from convsync_agent.names import id_text
 from convsync_agent.plan import Lift, Plan, PutBack
 from convsync_agent.results import Done, Failed

@@ -16,7 +16,7 @@ from convsync_agent.content import last_activated, metadata_contains, stream_con
 from convsync_agent.errors import ConvsyncError
 from convsync_agent.keepsake import Keepsake
 from convsync_agent.kept import Manifest
-from convsync_agent.model import BASE_CONFIG, EVENTS, MANAGED, METADATA, UNIT_FILES, Copy, Unit
+from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, MANAGED, METADATA, UNIT_FILES, Copy, Unit
 from convsync_agent.state import Attention
 from convsync_agent.summary import count_events
 
@@ -34,7 +34,7 @@ def save(engine: Engine, site: Site, copy: Copy) -> None:
     have = engine.vault.shelter.held(site.id, copy.conversation)
     if have is None:
         return
-    back = [_save_unit(engine, site, copy, have, unit) for unit in (Unit.STREAM, Unit.METADATA)]
+    back = [_save_unit(engine, site, copy, have, unit) for unit in BOTH]
     _save_extras(engine, site, copy, have)
     if any(back):
         now_ms = time.time_ns() // 1_000_000

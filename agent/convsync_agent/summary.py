@@ -56,6 +56,15 @@ def parse_timestamp(text: str) -> int | None:
     return (days * 86400 + hours * 3600 + (minutes - offset) * 60 + seconds) * SECOND + fraction
 
 
+def format_timestamp(ns: int) -> str:
+    """The form JP writes: UTC without a zone, nine digits less their trailing zeros (contract 4.2)."""
+    seconds, fraction = divmod(ns, SECOND)
+    days, rest = divmod(seconds, 86400)
+    day = date.fromordinal(days + _EPOCH)
+    clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{day.isoformat()} {clock}.{f'{fraction:09}'.rstrip('0') or '0'}"
+
+
 def parse_metadata(raw: bytes) -> Metadata:
     try:
         fields = parse(raw)

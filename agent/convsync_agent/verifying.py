@@ -16,7 +16,19 @@ from convsync_agent.errors import StorageProblem, kind_of, reason_of
 from convsync_agent.extras import read_extra
 from convsync_agent.history import History
 from convsync_agent.knowledge import Knower
-from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, SECOND, Copy, Extra, Grade, Partition, Unit, UnitCopy
+from convsync_agent.model import (
+    BASE_CONFIG,
+    BOTH,
+    EVENTS,
+    METADATA,
+    SECOND,
+    Copy,
+    Extra,
+    Grade,
+    Partition,
+    Unit,
+    UnitCopy,
+)
 from convsync_agent.names import id_text
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.receipt import Found, Receipt, Trouble, receipt
@@ -24,7 +36,6 @@ from convsync_agent.scan import View
 from convsync_agent.site import Site, Tree
 from convsync_agent.state import Attention
 
-BOTH = (Unit.STREAM, Unit.METADATA)
 FRESH_NS = 2 * SECOND
 PATIENCE_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 0.05

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from convsync_agent.errors import NotFound, Refused, UsageProblem
-from convsync_agent.model import Unit
+from convsync_agent.model import BOTH
 from convsync_agent.names import id_text
 from convsync_cli import output
 from convsync_cli.command import command
@@ -127,7 +127,7 @@ def _take_over(context: Context, engine: Engine, target: Target, root: str, *, l
         raise NotFound(f"no copy of {target.id} is there", where=worktree_of(root), hint=f"convsync show {target.id}")
     _require_valid(mine, root)
     durable = next((c for c in copies if c.root.is_silo), mine[0])
-    in_step = all(mine[0].unit(u).digest == durable.unit(u).digest for u in (Unit.STREAM, Unit.METADATA))
+    in_step = all(mine[0].unit(u).digest == durable.unit(u).digest for u in BOTH)
     kept = undoing.lost_in_conflict(engine, site, target.conversation, root) if lost and in_step else []
     contents = undoing.contents_of(engine, site, target.conversation, kept) if kept else read_units(mine[0])
     done = make_current(engine, site, target.conversation, contents, why="accepted over", patience=patience)
@@ -140,9 +140,7 @@ def _take_over(context: Context, engine: Engine, target: Target, root: str, *, l
 def _require_valid(copies: list[Copy], root: str) -> None:
     from convsync_agent.model import Grade  # noqa: PLC0415
 
-    faults = [
-        c.unit(u).fault for c in copies for u in (Unit.STREAM, Unit.METADATA) if c.unit(u).grade is not Grade.VALID
-    ]
+    faults = [c.unit(u).fault for c in copies for u in BOTH if c.unit(u).grade is not Grade.VALID]
     if faults:
         name = id_text(copies[0].conversation)
         raise Refused(
