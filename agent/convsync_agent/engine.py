@@ -77,7 +77,7 @@ class Engine:
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
         self.vault = Vault(data_dir, settings.trash_keep_days)
-        self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
+        self.removals = Removals(state, self.vault.shelter, Graves(data_dir), self.history)
         self.holdings = Holdings(state)
         self.losses = Losses(self)
 

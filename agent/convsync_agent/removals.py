@@ -16,6 +16,7 @@ from convsync_agent.content import expires_at, title_of
 from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
+from convsync_agent.history import History
 from convsync_agent.homecoming import RECENT_NS
 from convsync_agent.model import BOTH, METADATA, MS, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
 from convsync_agent.plan import Bury, Lift, PutBack
@@ -40,6 +41,7 @@ class Removals:
     state: State
     shelter: Shelter
     graves: Graves
+    history: History
     locked: dict[tuple[str, int], int] = field(default_factory=dict)
     expiring: Expiring = field(init=False)
     _decided: dict[tuple[str, int], tuple[Vanished, Fate]] = field(default_factory=dict)
@@ -177,6 +179,10 @@ class Removals:
         digests: dict[Unit, set[Digest]] = {Unit.STREAM: set(), Unit.METADATA: set()}
         for unit, raw in self.state.lineage(site.id, conversation):
             digests[Unit(unit)].add(unpack_digest(raw))
+        # Where the state was lost, the history still knows what was durable once and was replaced.
+        for version in self.history.versions(site.id, conversation):
+            if version.unit in digests and version.root == site.silo.root.path:
+                digests[version.unit].add(version.digest)
         for view in (site.silo, *(t.view for t in site.trees.values())):
             raw_record = view.records.get(conversation)
             if raw_record is not None:
