@@ -7,6 +7,7 @@ a worktree has none.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import time
@@ -21,7 +22,7 @@ from convsync_agent.session import BrokenTrail, Session, Trail, activated, as_js
 
 SESSIONS = "sessions"
 SUFFIX, TEMP = ".json", ".convsync-"
-TRIES = 20
+TRIES, PAUSE_SECONDS = 100, 0.01
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_DIRECTORY = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
 _NO_NAME = frozenset({errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL})
@@ -70,13 +71,14 @@ class Mappings:
 
     def activate(self, session: Session, conversation: int, now_ns: int) -> None:
         """From now on this session works on that conversation. Durable when it returns."""
-        for _ in range(TRIES):
-            found = self._find(session)
-            trail = found.trail if found and found.trail else Trail(session)
-            key, stamp = (found.key, found.stamp) if found else (session.key, None)
-            if self._write(key, stamp, activated(trail, conversation, now_ns)):
-                return
-            time.sleep(0.01)
+        with self._alone():
+            for _ in range(TRIES):
+                found = self._find(session)
+                trail = found.trail if found and found.trail else Trail(session)
+                key, stamp = (found.key, found.stamp) if found else (session.key, None)
+                if self._write(key, stamp, activated(trail, conversation, now_ns)):
+                    return
+                time.sleep(PAUSE_SECONDS)
         raise Refused("its session file changes all the time", where=self._path(session.key), code="session-file")
 
     # -- files ----------------------------------------------------------------------
@@ -118,8 +120,8 @@ class Mappings:
     def _write(self, key: str, before: Stamp | None, trail: Trail) -> bool:
         """Replace a session file, or make it where none was. False: somebody else did meanwhile, look again.
 
-        RACE: another process of the same session writes between comparison and rename. Microseconds; one entry of
-        the history is not in it. JP's own write has the whole command as its window.
+        RACE: a JP of the same session writes between comparison and rename. Microseconds; one entry of the history
+        is not in it. JP's own write has the same window, only longer.
         """
         with self._opened("write a session", make=True) as fd:
             name, temp = key + SUFFIX, f"{TEMP}{os.getpid()}-{secrets.token_hex(4)}"
@@ -137,6 +139,21 @@ class Mappings:
                 fs.unlink_if_there(temp, fd or 0)
             kernel.fsync(fd or 0)
             return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer of ours at a time. Who is stopped while it writes keeps nobody waiting for good."""
+        with self._opened("write a session", make=True) as fd:
+            for _ in range(TRIES):
+                try:
+                    fcntl.flock(fd or 0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(PAUSE_SECONDS)
+                except OSError:  # no locks on this file system
+                    break
+                else:
+                    break
+            yield
 
     @contextmanager
     def _opened(self, doing: str, *, make: bool = False) -> Iterator[int | None]:
