@@ -419,3 +419,19 @@ def test_ls(four, gone, monkeypatch):
     assert f"jp-c{C}" in four.ok("session", "ls").out
     monkeypatch.setenv("JP_SESSION", "nobody")
     assert "env" not in four.ok("session", "show").out.splitlines()[1]
+
+
+def test_use_keeps_no_version(four):
+    """Nothing is lost by a later activation: the history is for what would be, and `undo` takes back an edit."""
+    path = four.directory(four.base / "a", A) / "metadata.json"
+    put(path, as_jp(json.loads(path.read_bytes()) | {"title": "renamed"}), time.time_ns())
+    four.quiet(four.base / "a")
+    four.ok("sync")
+    before = four.ok("history", A, "--json").json["versions"]
+    for _ in range(3):
+        four.ok("use", A)
+        four.ok("use", B)
+
+    assert four.ok("history", A, "--json").json["versions"] == before
+    four.ok("undo", A)
+    assert metadata(four, four.silo(), A)["title"] == TITLE
