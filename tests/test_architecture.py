@@ -50,7 +50,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    "subprocess": {"registry", "home"},  # git, asked by a person; the demo's own processes
+    # git, asked by a person; the demo's own processes; the command of `lock`
+    "subprocess": {"registry", "home", "running"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")
