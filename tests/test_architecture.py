@@ -18,8 +18,8 @@ CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
-    "transition", "turns",
+    "receipt", "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json",
+    "summary", "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({

@@ -16,6 +16,7 @@ from convsync_agent.names import parse_id
 from convsync_agent.summary import parse_timestamp
 
 YOUNG_SECONDS = 5.0
+NOBODY = Holder(None, None, None)
 
 
 class Grasp(StrEnum):
@@ -77,17 +78,11 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _look(name: str, path: str, inode: tuple[int, int], inodes: frozenset[int] | None) -> LockFile:
-    if inodes is None:
-        grasp = _tried(path)
-    else:
-        grasp = Grasp.HELD if inode[1] in inodes else Grasp.ORPHANED
-    holder = holder_of(path)
-    if holder is not None and any(holder):
-        note = Note.WHOLE
-    else:
-        note = Note.ABSENT if holder is not None and _is_empty(path) else Note.BROKEN
+    seen = Grasp.HELD if inode[1] in (inodes or ()) else Grasp.ORPHANED
+    holder = holder_of(path) or NOBODY
+    note = Note.WHOLE if holder != NOBODY else Note.ABSENT if _is_empty(path) else Note.BROKEN
     number = parse_id(name.removesuffix(".lock")) or 0
-    return LockFile(number, path, grasp, note, holder or Holder(None, None, None))
+    return LockFile(number, path, _tried(path) if inodes is None else seen, note, holder)
 
 
 def _is_empty(path: str) -> bool:
@@ -98,8 +93,10 @@ def _is_empty(path: str) -> bool:
 
 
 def _tried(path: str) -> Grasp:
-    """Where no list of locks is, only trying tells. A JP that asks at that instant is refused (contract 7.4), so what
-    somebody may just have made is not tried."""
+    """Where there is no list of locks, only trying tells.
+
+    A JP that asks at that instant is refused (contract 7.4), so what somebody may just have made is not tried.
+    """
     try:
         if time.time() - os.stat(path).st_mtime < YOUNG_SECONDS:
             return Grasp.UNKNOWN
