@@ -23,13 +23,14 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
+    "activating",
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
     "forking", "guard", "importing",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
-    "withdrawal",
+    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "undoing", "vault",
+    "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

@@ -58,8 +58,8 @@ class Session(NamedTuple):
     @property
     def pid(self) -> int | None:
         """The process that leads it, where there is one to be asked about."""
-        number = int(self.id) if self.kind == GETSID and re.fullmatch(r"[0-9]{1,10}", self.id) else 0
-        return number if 0 < number < 1 << 31 else None
+        number = int(self.id) if self.kind == GETSID and re.fullmatch(r"-?[0-9]{1,10}", self.id) else None
+        return number if number is not None and -(1 << 31) <= number < 1 << 31 else None
 
 
 class Visit(NamedTuple):

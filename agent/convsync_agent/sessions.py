@@ -46,6 +46,26 @@ def identify(env: Mapping[str, str]) -> Session | None:
     return resolve(env, leader)
 
 
+def alive(pid: int | None) -> bool | None:
+    """Is there such a process? None: there is none to ask about. Only what is gone for certain is False."""
+    if pid is None:
+        return None
+    if pid <= 0:  # of a namespace that is not ours, or a group: nobody can be asked
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there and not ours
+        return True
+    return True
+
+
+def _pid_in(name: str) -> int | None:
+    digits = name.removeprefix(TEMP).partition("-")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+
 class Mappings:
     """The sessions of one workspace. Everything raises StorageProblem; what cannot be a session file, Refused."""
 
@@ -79,7 +99,42 @@ class Mappings:
                 if self._write(key, stamp, activated(trail, conversation, now_ns)):
                     return
                 time.sleep(PAUSE_SECONDS)
-        raise Refused("its session file changes all the time", where=self._path(session.key), code="session-file")
+        raise Refused("its session file changes all the time", where=self.path(session.key), code="session-file")
+
+    def all(self) -> list[Found]:
+        """Every session file by name, also what only looks like one (then `trail` is None)."""
+        with self._opened("list the sessions") as fd:
+            names = sorted(fs.list_names(fd)) if fd is not None else []
+        keys = [n.removesuffix(SUFFIX) for n in names if n.endswith(SUFFIX) and not n.startswith(".")]
+        return [found for key in keys if (found := self.read(key)) is not None]
+
+    def path(self, key: str) -> str:
+        """Where it lies, for people."""
+        return os.path.join(self.silo, SESSIONS, key + SUFFIX)
+
+    def rewrite(self, found: Found, trail: Trail) -> bool:
+        """Replace a file by what is left of it. False: it is not as it was found."""
+        with self._alone():
+            return self._write(found.key, found.stamp, trail)
+
+    def rename(self, found: Found, trail: Trail) -> bool:
+        """Give it the name that JP gives it now. False: it is not as it was found, or the name is taken."""
+        with self._alone():
+            return self._write(trail.session.key, None, trail) and self._remove(found)
+
+    def remove(self, found: Found) -> bool:
+        """Take a file away. False: it is not as it was found."""
+        with self._alone():
+            return self._remove(found)
+
+    def sweep(self) -> int:
+        """Remove what a writer of ours left that died. Returns how many."""
+        with self._opened("tidy up the sessions") as fd:
+            names = fs.list_names(fd) if fd is not None else []
+            mine = [n for n in names if n.startswith(TEMP) and alive(_pid_in(n)) is False]
+            for name in mine:
+                fs.unlink_if_there(name, fd or 0)
+        return len(mine)
 
     # -- files ----------------------------------------------------------------------
 
@@ -88,17 +143,18 @@ class Mappings:
 
         Raises Refused where something else stands under its name.
         """
-        found = self._read(session.key)
+        found = self.read(session.key)
         if found is not None:
             if found.trail is None:
                 raise self._refused(found.key, f"it is no session file of JP's: {found.fault}")
             if found.trail.session != session:
                 raise self._refused(found.key, "it holds another session")
             return found
-        legacy = self._read(session.legacy_key) if session.legacy_key else None
+        legacy = self.read(session.legacy_key) if session.legacy_key else None
         return legacy if legacy is not None and legacy.trail and legacy.trail.session == session else None
 
-    def _read(self, key: str) -> Found | None:
+    def read(self, key: str) -> Found | None:
+        """What lies under that name, None where nothing does."""
         with self._opened("read a session") as fd:
             for _ in range(TRIES if fd is not None else 0):
                 try:
@@ -138,6 +194,14 @@ class Mappings:
             finally:
                 fs.unlink_if_there(temp, fd or 0)
             kernel.fsync(fd or 0)
+            return True
+
+    def _remove(self, found: Found) -> bool:
+        with self._opened("remove a session") as fd:
+            name = found.key + SUFFIX
+            if fd is None or found.stamp is None or fs.stat_file(name, fd) != found.stamp:
+                return False
+            fs.unlink_if_there(name, fd)
             return True
 
     @contextmanager
@@ -192,10 +256,7 @@ class Mappings:
     def _refused(self, key: str, what: str) -> Refused:
         return Refused(
             what,
-            where=self._path(key),
+            where=self.path(key),
             hint="look at that file; move it away to begin a new session there",
             code="session-file",
         )
-
-    def _path(self, key: str) -> str:
-        return os.path.join(self.silo, SESSIONS, key + SUFFIX)

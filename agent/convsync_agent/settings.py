@@ -171,7 +171,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             "target_default",
             "Which conversation is meant when a command names none and the session has none.",
             "target",
-            ("ask", "last", "recent", "newest", "last-created", "prev", "session"),
+            ("ask", "last", "last-activated", "recent", "newest", "last-created", "prev", "previous", "session"),
         ),
         "notify.desktop": Key("notify_desktop", "Tell the desktop when something needs attention.", "bool"),
         "notify.command": Key("notify_command", "A command to run when something needs attention.", "text"),
