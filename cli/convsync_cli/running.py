@@ -76,7 +76,9 @@ class Foreground:
     def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> int:
         while watch is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(LOOK_SECONDS)
+                code = process.wait(LOOK_SECONDS)
+                watch()
+                return code
             watch()
         return process.wait()
 

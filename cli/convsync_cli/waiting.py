@@ -50,5 +50,5 @@ def _choice(held: LockHeld, others: list[str]) -> str:
     output.note(str(held))
     for number, way in enumerate(ways, 1):
         output.note(f"  {number}  {way}")
-    chosen: int = click.prompt("what now", type=click.IntRange(1, len(ways)), default=1, err=True)
+    chosen: int = click.prompt("what now?", prompt_suffix=" ", type=click.IntRange(1, len(ways)), default=1, err=True)
     return ways[chosen - 1]
