@@ -175,11 +175,15 @@ def _make(
 
 def _import(engine: Engine, site: Site, number: int, contents: Contents) -> None:
     [(_, metadata)] = contents[Unit.METADATA]
-    with laid_out(engine.history.data_dir, number, contents) as copy:
-        name = dirname(number, title_of(metadata))
-        action = Import(number, site.silo.root, Partition.LIVE, name, copy, copy)
-        [result] = engine.perform(site, Plan((action,)))
-    engine.contents.clear()
+    try:
+        with laid_out(engine.history.data_dir, number, contents) as copy:
+            name = dirname(number, title_of(metadata))
+            action = Import(number, site.silo.root, Partition.LIVE, name, copy, copy)
+            [result] = engine.perform(site, Plan((action,)))
+    except OSError as error:
+        raise storage_problem(error, engine.history.data_dir, "lay out the new conversation") from None
+    finally:
+        engine.contents.clear()
     if isinstance(result, Failed):
         problem = result.problem
         raise StorageProblem(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
+import time
 
 import pytest
 
+from agents import in_step, status, until
 from convsync_agent.sessions import Mappings, identify
-from machine import WS, event
+from machine import event
 from terminal import everything
 
-ID, ARCHIVED = 17000000001, 17000000002
+ID, ARCHIVED, STAYS = 17000000001, 17000000002, 17000000003
 TURNS = [e for n in range(5) for e in (event(kind="turn_start"), event(f"q{n}"))]
 
 
@@ -90,6 +93,34 @@ def test_phase3_fork_refuses(one, argv, code):
     assert one.inventory(one.silo(), one.base / "a") == before
 
 
+def test_phase3_fork_without_a_target_is_of_the_active_one(one):
+    """S3-18: what the session works on; then of the fork."""
+    one.ok("use", ID)
+    first = one.ok("fork", "--json").json
+    second = one.ok("fork", "--json").json
+    assert first["from"] == f"jp-c{ID}"
+    assert second["from"] == first["id"]
+    assert one.ok("session", "show", "--json").json["active"] == second["id"]
+
+
+@pytest.mark.parametrize("where", ["projected", "local"])
+def test_phase3_fork_beside_an_agent(one, agent, where):
+    """It stays where it was made, whole, and nobody has to decide anything."""
+    if where == "local":
+        shutil.rmtree(one.directory(one.base / "a", ID))
+        one.ok("sync")
+    agent()
+    numbers = [made(one, ID) for _ in range(3)]
+    one.write(one.base / "a", STAYS, "edited meanwhile", mtime_ns=time.time_ns())
+    until(lambda: one.directory(one.silo(), STAYS))
+    until(lambda: status(one)["verdict"] == "in-sync")
+    roots = [one.silo(), *([one.base / "a"] if where == "projected" else [])]
+    for number in numbers:
+        assert in_step(one, number, *roots)
+        assert (one.directory(one.base / "a", number) is None) is (where == "local")
+    assert status(one)["attention"] == []
+
+
 def test_phase3_fork_is_of_the_worktree_one_stands_in(one, monkeypatch):
     """It comes first among those that get it."""
     b = one.worktree("b")
@@ -116,4 +147,3 @@ def test_phase3_fork_tells_the_terminal(one):
     assert seen.count("\x1b]2;") == 1
     assert f"\x1b]2;{document['id']}: Private title\x07" in seen
     assert "\x1b]2;" not in one.ok("fork", ID).err
-    assert WS in str(one.silo())

@@ -62,6 +62,6 @@ def test_phase3_racing_for_one_lock_file(tmp_path, kinds):
         one.join(60)
     assert [one.exitcode for one in racing] == [0] * len(kinds)
     said = Path(log).read_text().split()
-    assert said.count("one") > 20
+    assert said.count("one") > 5
     if jp not in kinds:
         assert set(said) == {"one"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from convsync_agent.forking import Forked
     from convsync_agent.lockfiles import LockFile
+    from convsync_agent.locks import HeldLock
     from convsync_agent.site import Site
     from convsync_cli.target import Target
 
@@ -128,7 +129,7 @@ def lock(context: Context, target: str, argv: tuple[str, ...], wait: str | None)
     _require_live(site, found.conversation)
     foreground = Foreground()
     with foreground.handling(), ExitStack() as stack:
-        number = patiently(
+        number, ours = patiently(
             lambda deadline: _hold(stack, site, found.conversation, deadline),
             wait=patience,
             instead={
@@ -138,21 +139,23 @@ def lock(context: Context, target: str, argv: tuple[str, ...], wait: str | None)
         )
         watch = TitleWatch(site, number).look if sys.stderr.isatty() else None
         code = foreground.run(argv, {VARIABLE: id_text(number)}, watch=watch, to_stderr=context.as_json)
+        if not ours.still_ours():
+            output.note("warning: the lock file was removed meanwhile, so somebody else may have written, too")
     if context.as_json:
         output.document({"id": id_text(number), "exit_code": code})
     return code
 
 
-def _hold(stack: ExitStack, site: Site, conversation: int, deadline: float) -> int:
+def _hold(stack: ExitStack, site: Site, conversation: int, deadline: float) -> tuple[int, HeldLock]:
     """Hold its lock until the stack is left. Raises LockHeld, and NotFound or Refused for what went while we waited."""
     from convsync_agent.guard import locked  # noqa: PLC0415
     from convsync_agent.locks import SESSION  # noqa: PLC0415
     from convsync_agent.sessions import identify  # noqa: PLC0415
 
-    ours = identify(os.environ)
-    stack.enter_context(locked(site, conversation, deadline, session=ours.id if ours else SESSION))
+    session = identify(os.environ)
+    lock = stack.enter_context(locked(site, conversation, deadline, session=session.id if session else SESSION))
     _require_live(site, conversation)
-    return conversation
+    return conversation, lock
 
 
 def _require_live(site: Site, conversation: int) -> None:
