@@ -99,7 +99,12 @@ def resolve(env: Mapping[str, str], leader: int | None) -> Session | None:
 def _value(env: Mapping[str, str], name: str) -> bool:
     """Set, and text: to JP a variable that is no UTF-8 is not set."""
     value = env.get(name, "")
-    return bool(value) and not any("\ud800" <= c <= "\udfff" for c in value)
+    return bool(value) and _is_text(value)
+
+
+def _is_text(value: str) -> bool:
+    """No bytes that are no UTF-8, as Python shows those of names and of the environment."""
+    return not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 # -- what it worked on ----------------------------------------------------------
@@ -150,6 +155,8 @@ def read_trail(raw: bytes, stem: str) -> Trail:
         raise BrokenTrail("no history")
     if not isinstance(name, str) or not isinstance(source, dict):
         raise BrokenTrail("no id or no source")
+    if not _is_text(name):
+        raise BrokenTrail("its name is no text")
     kind, variable = source.pop("type", None), ""
     if kind == ENV:
         variable = source.pop("key", None)

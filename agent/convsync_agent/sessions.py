@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from convsync_agent import fs, kernel
-from convsync_agent.errors import Refused, storage_problem
+from convsync_agent.errors import Refused, StorageProblem, storage_problem
 from convsync_agent.model import Partition, Stamp
 from convsync_agent.session import BrokenTrail, Session, Trail, activated, as_json, read_trail, resolve, walk
 
@@ -59,6 +59,16 @@ def alive(pid: int | None) -> bool | None:
     except OSError:  # it is there and not ours
         return True
     return True
+
+
+def _steady(name: str, fd: int) -> tuple[bytes, Stamp]:
+    """The bytes of a file that may be replaced just now. Raises OddFileError, OSError."""
+    for _ in range(TRIES):
+        try:
+            return fs.read_file(name, fd)
+        except fs.ChangedError:
+            time.sleep(PAUSE_SECONDS)
+    raise fs.OddFileError("a file that changes all the time")
 
 
 def _pid_in(name: str) -> int | None:
@@ -106,11 +116,17 @@ class Mappings:
         with self._opened("list the sessions") as fd:
             names = sorted(fs.list_names(fd)) if fd is not None else []
         keys = [n.removesuffix(SUFFIX) for n in names if n.endswith(SUFFIX) and not n.startswith(".")]
-        return [found for key in keys if (found := self.read(key)) is not None]
+        return [found for key in keys if (found := self._seen(key)) is not None]
+
+    def _seen(self, key: str) -> Found | None:
+        try:
+            return self.read(key)
+        except StorageProblem as problem:  # one that is not ours to read says nothing about the others
+            return Found(key, None, None, problem.message)
 
     def path(self, key: str) -> str:
         """Where it lies, for people."""
-        return os.path.join(self.silo, SESSIONS, key + SUFFIX)
+        return os.fsencode(os.path.join(self.silo, SESSIONS, key + SUFFIX)).decode(errors="backslashreplace")
 
     def rewrite(self, found: Found, trail: Trail) -> bool:
         """Replace a file by what is left of it. False: it is not as it was found."""
@@ -130,11 +146,12 @@ class Mappings:
     def sweep(self) -> int:
         """Remove what a writer of ours left that died. Returns how many."""
         with self._opened("tidy up the sessions") as fd:
-            names = fs.list_names(fd) if fd is not None else []
-            mine = [n for n in names if n.startswith(TEMP) and alive(_pid_in(n)) is False]
+            if fd is None:
+                return 0
+            mine = [n for n in fs.list_names(fd) if n.startswith(TEMP) and alive(_pid_in(n)) is False]
             for name in mine:
-                fs.unlink_if_there(name, fd or 0)
-        return len(mine)
+                fs.unlink_if_there(name, fd)
+            return len(mine)
 
     # -- files ----------------------------------------------------------------------
 
@@ -156,22 +173,20 @@ class Mappings:
     def read(self, key: str) -> Found | None:
         """What lies under that name, None where nothing does."""
         with self._opened("read a session") as fd:
-            for _ in range(TRIES if fd is not None else 0):
-                try:
-                    raw, stamp = fs.read_file(key + SUFFIX, fd or 0)
-                except fs.ChangedError:
-                    continue
-                except fs.OddFileError as error:
-                    return Found(key, None, None, str(error))
-                except OSError as error:
-                    if error.errno in _NO_NAME:
-                        return None
-                    raise
-                try:
-                    return Found(key, read_trail(raw, key), stamp)
-                except BrokenTrail as error:
-                    return Found(key, None, stamp, str(error))
-        return None
+            if fd is None:
+                return None
+            try:
+                raw, stamp = _steady(key + SUFFIX, fd)
+            except fs.OddFileError as error:
+                return Found(key, None, None, str(error))
+            except OSError as error:
+                if error.errno in _NO_NAME:
+                    return None
+                raise
+        try:
+            return Found(key, read_trail(raw, key), stamp)
+        except BrokenTrail as error:
+            return Found(key, None, stamp, str(error))
 
     def _write(self, key: str, before: Stamp | None, trail: Trail) -> bool:
         """Replace a session file, or make it where none was. False: somebody else did meanwhile, look again.
@@ -179,21 +194,21 @@ class Mappings:
         RACE: a JP of the same session writes between comparison and rename. Microseconds; one entry of the history
         is not in it. JP's own write has the same window, only longer.
         """
-        with self._opened("write a session", make=True) as fd:
+        with self._made() as fd:
             name, temp = key + SUFFIX, f"{TEMP}{os.getpid()}-{secrets.token_hex(4)}"
-            fs.write_new(temp, as_json(trail), fd or 0, mtime_ns=time.time_ns(), sync=True)
+            fs.write_new(temp, as_json(trail), fd, mtime_ns=time.time_ns(), sync=True)
             try:
                 if before is None:
-                    kernel.rename_new(fd or 0, temp, fd or 0, name)
-                elif fs.stat_file(name, fd or 0) == before:
-                    fs.replace(fd or 0, temp, fd or 0, name)
+                    kernel.rename_new(fd, temp, fd, name)
+                elif fs.stat_file(name, fd) == before:
+                    fs.replace(fd, temp, fd, name)
                 else:
                     return False
             except (FileExistsError, fs.OddFileError):
                 return False
             finally:
-                fs.unlink_if_there(temp, fd or 0)
-            kernel.fsync(fd or 0)
+                fs.unlink_if_there(temp, fd)
+            kernel.fsync(fd)
             return True
 
     def _remove(self, found: Found) -> bool:
@@ -207,10 +222,10 @@ class Mappings:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One writer of ours at a time. Who is stopped while it writes keeps nobody waiting for good."""
-        with self._opened("write a session", make=True) as fd:
+        with self._made() as fd:
             for _ in range(TRIES):
                 try:
-                    fcntl.flock(fd or 0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     time.sleep(PAUSE_SECONDS)
                 except OSError:  # no locks on this file system
@@ -220,8 +235,15 @@ class Mappings:
             yield
 
     @contextmanager
+    def _made(self) -> Iterator[int]:
+        """`sessions/` as an fd, made where there is none; never a silo that is gone."""
+        with self._opened("write a session", make=True) as fd:
+            assert fd is not None  # noqa: S101  # where it could not be made, that was raised
+            yield fd
+
+    @contextmanager
     def _opened(self, doing: str, *, make: bool = False) -> Iterator[int | None]:
-        """`sessions/` as an fd; None where there is none, which does not happen with `make`."""
+        """The same where it may be missing: None. Never through a symlink."""
         try:
             fd = self._open(make=make)
             try:
@@ -233,7 +255,6 @@ class Mappings:
             raise storage_problem(error, self.silo, doing) from None
 
     def _open(self, *, make: bool) -> int | None:
-        """Never makes a silo that is gone, never follows a symlink in one."""
         try:
             with fs.opened_dir(self.silo) as silo:
                 if make:
@@ -257,6 +278,6 @@ class Mappings:
         return Refused(
             what,
             where=self.path(key),
-            hint="look at that file; move it away to begin a new session there",
+            hint=f'look at it; to begin anew: mv "{self.path(key)}" "{self.path(key)}.old"',
             code="session-file",
         )

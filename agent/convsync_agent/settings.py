@@ -18,7 +18,7 @@ MAX_DAYS = 36_500
 MAX_VERSIONS = 1_000_000
 MAX_BYTES = 1 << 60
 
-TARGET_ID = r"(jp-c)?[0-9]{1,19}"
+TARGET_ID = r"(jp-c)?[0-9]{1,19}|jp-c[0-9]{1,19}-[0-9a-z]{5}"
 """A conversation id where a target is configured."""
 
 SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGTkmgt]i?[Bb]|[Bb]|)"

@@ -238,6 +238,34 @@ def test_a_session_outlives_its_worktree_and_is_never_projected(four):
     assert session_of(four)["active"] == f"jp-c{A}"
 
 
+def test_there_is_no_global_pointer(four):
+    """S3-13: what an old JP left is no conversation and stays as it is, and nothing of the kind is made."""
+    old = four.silo() / "conversations" / "metadata.json"
+    old.write_bytes(as_jp({"active_conversation_id": f"jp-c{B}"}))
+    before = four.inventory(old.parent)[str(old)]
+
+    four.ok("use", A)
+    four.ok("sync")
+
+    assert four.inventory(old.parent)[str(old)] == before
+    assert len(four.ok("ls", "--json").json["conversations"]) == 3
+    ours = [p for top in ("state", "data/convsync") for p in (four.base / top).rglob("*") if p.is_file()]
+    assert not [p for p in ours if b"active_conversation" in p.read_bytes()]
+
+
+def test_the_way_out_works(four):
+    """The hint about a broken session file, typed as it stands, lets `use` go on; nothing is thrown away."""
+    place(four, "one").parent.mkdir(exist_ok=True)
+    place(four, "one").write_bytes(b"{ broken")
+    hint = four.run("use", A).err.partition("to begin anew: ")[2].strip()
+
+    subprocess.run(hint, shell=True, check=True)
+    four.ok("use", A)
+
+    assert place(four, "one").with_suffix(".json.old").read_bytes() == b"{ broken"
+    assert session_of(four)["active"] == f"jp-c{A}"
+
+
 def test_nothing_registered(machine):
     """Exit 3, and what to type."""
     for command in (("session", "show"), ("session", "ls"), ("session", "prune"), ("use", "last"), ("use",)):
@@ -395,11 +423,16 @@ def test_prune_leaves_what_is_no_session_file(four, gone):
         (places / name).write_bytes(content)
     (places / f".convsync-{gone}-1").write_bytes(b"half")
     (places / "dir.json").mkdir()
+    bytes_only = os.fsencode(places) + b"/caf\xe9.json"
+    with open(bytes_only, "wb") as file:
+        file.write(b'{"history": [], "source": {"type": "getsid"}}')
 
     left = four.ok("session", "prune", "--json").json["left"]
 
-    assert sorted(os.path.basename(r["path"]) for r in left) == ["broken.json", "dir.json", "other.json"]
-    assert sorted(os.listdir(places)) == ["broken.json", "dir.json", "notes.txt", "other.json"]
+    names = ["broken.json", "caf\\xe9.json", "dir.json", "other.json"]
+    assert sorted(os.path.basename(r["path"]) for r in left) == names
+    assert len(os.listdir(places)) == len(names) + 1
+    assert "caf" in four.ok("session", "ls").err
 
 
 def test_ls(four, gone, monkeypatch):
@@ -419,3 +452,19 @@ def test_ls(four, gone, monkeypatch):
     assert f"jp-c{C}" in four.ok("session", "ls").out
     monkeypatch.setenv("JP_SESSION", "nobody")
     assert "env" not in four.ok("session", "show").out.splitlines()[1]
+
+
+def test_use_keeps_no_version(four):
+    """Nothing is lost by a later activation: the history is for what would be, and `undo` takes back an edit."""
+    path = four.directory(four.base / "a", A) / "metadata.json"
+    put(path, as_jp(json.loads(path.read_bytes()) | {"title": "renamed"}), time.time_ns())
+    four.quiet(four.base / "a")
+    four.ok("sync")
+    before = four.ok("history", A, "--json").json["versions"]
+    for _ in range(3):
+        four.ok("use", A)
+        four.ok("use", B)
+
+    assert four.ok("history", A, "--json").json["versions"] == before
+    four.ok("undo", A)
+    assert metadata(four, four.silo(), A)["title"] == TITLE

@@ -204,6 +204,12 @@ def test_what_is_no_session_file(raw):
         read_trail(raw, "5")
 
 
+def test_a_name_that_is_no_text():
+    """A legacy file whose name is bytes: it is nobody's session."""
+    with pytest.raises(BrokenTrail):
+        read_trail(b'{"history": [], "source": {"type": "getsid"}}', "caf\udce9")
+
+
 @pytest.mark.parametrize(
     ("ns", "text"),
     [
