@@ -25,7 +25,7 @@ CORE = frozenset({
 SHELLS = frozenset({
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
-    "guard", "importing",
+    "archiving", "guard", "importing", "migrating", "removing",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
     "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",

@@ -36,6 +36,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
+        "archive": "archive",
+        "unarchive": "archive",
         "trash": "trash",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},

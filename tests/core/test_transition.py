@@ -93,7 +93,14 @@ ROWS = [
     ("nothing is known at all: the state was lost", ARCHIVED, LIVE, "", (None, None), ["split W"]),
     ("it was away while the others moved", ARCHIVED, LIVE, "", ("stays", "stays"), ["archive W"]),
     ("two were away", LIVE, ARCHIVED, ARCHIVED, ("stays", "stays", "stays"), ["unarchive W", "unarchive X"]),
-    ("git put one there while another was away", ARCHIVED, LIVE, LIVE, ("stays", "stays", None), ["split W", "split X"]),
+    (
+        "git put one there while another was away",
+        ARCHIVED,
+        LIVE,
+        LIVE,
+        ("stays", "stays", None),
+        ["split W", "split X"],
+    ),
     ("being built or taken away", ARCHIVED, "a@5 -", "", ("moved", "stays"), ["split W"]),
     ("no durable copy to follow", "", ARCHIVED, LIVE, ("moved", "stays"), [*KEEPS, "split X"]),
     (
