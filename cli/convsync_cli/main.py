@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "accept": "accept",
         "archive": "archive",
         "unarchive": "archive",
+        "rm": "rm",
         "trash": "trash",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
