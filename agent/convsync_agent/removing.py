@@ -17,11 +17,11 @@ from convsync_agent.archiving import away
 from convsync_agent.chosen import being_written, look
 from convsync_agent.contention import RETRY_SECONDS, lock_held
 from convsync_agent.engine import Engine
-from convsync_agent.errors import NotFound, storage_problem
+from convsync_agent.errors import NotFound, StorageProblem, storage_problem
 from convsync_agent.guard import locked
 from convsync_agent.keepsake import Keepsake, keepable
 from convsync_agent.locks import BusyError, HeldLock
-from convsync_agent.model import BOTH, EVENTS, Copy, Grade, Unit
+from convsync_agent.model import BOTH, EVENTS, Copy, Grade, Readable, Unit
 from convsync_agent.names import id_text
 from convsync_agent.plan import Bury, Keep, Plan
 from convsync_agent.recording import forget
@@ -104,7 +104,15 @@ def _taken_away(engine: Engine, site: Site, conversation: int, lock: HeldLock) -
 
 
 def _rested(engine: Engine, site: Site, conversation: int) -> list[Copy]:
-    """Every copy there is, the silo's last; a write that goes on just now gets a moment to end."""
+    """Every copy there is, the silo's last; a write that goes on just now gets a moment to end.
+
+    Raises StorageProblem for a worktree that cannot be listed: nobody could say what stays in it.
+    """
+    for tree in site.watched():
+        readable, kind = engine.knower.readable(tree.root.path)
+        if readable is Readable.UNREADABLE:
+            hint = "check owner and permissions, or: convsync unregister " + tree.worktree.path
+            raise StorageProblem("a worktree cannot be listed", where=tree.worktree.path, hint=hint, code=kind)
     for _ in range(QUIET_TRIES):
         engine.contents.clear()
         copies = look(engine, site, conversation)
