@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "verify": "verify",
         "remove-worktree": "recovery",
         "recover": "recovery",
+        "migrate": "migrate",
     },
     "Conversations": {
         "ls": "listing",
