@@ -93,7 +93,7 @@ def test_phase1_an_existing_setup_is_migrated(machine, monkeypatch, here):
 
 
 def told(machine):
-    """The inventory of the machine, but for what SQLite needs to read: its `-shm`, and so the time of that directory."""
+    """The inventory of the machine, less what SQLite makes to read: its `-shm`, and the time of that directory."""
     return {k: v for k, v in machine.inventory().items() if not k.endswith(("-shm", "-wal", "state/convsync"))}
 
 
