@@ -29,7 +29,7 @@ SHELLS = frozenset({
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
     "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
-    "withdrawal",
+    "toggling", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

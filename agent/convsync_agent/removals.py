@@ -16,12 +16,13 @@ from convsync_agent.content import expires_at, title_of
 from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
-from convsync_agent.homecoming import RECENT_NS
-from convsync_agent.model import BOTH, METADATA, MS, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
+from convsync_agent.homecoming import taken_away
+from convsync_agent.model import BOTH, METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
 from convsync_agent.plan import Bury, Lift, PutBack
 from convsync_agent.records import unpack, unpack_digest
 from convsync_agent.results import Done, Result
 from convsync_agent.safety import BRAKE_NS, LOCK_NS, Projection, Trace, Vanished
+from convsync_agent.scan import Missed, View
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site, Tree, TreeState
 from convsync_agent.state import State
@@ -127,7 +128,7 @@ class Removals:
             return Projection(view.root, Trace.HOLDS)
         missed = view.missed.get(conversation)
         said_ms = self.state.unprojected(view.root.path).get(conversation)
-        if missed is None or (said_ms is not None and missed.first_ns - said_ms * MS <= RECENT_NS):
+        if missed is None or (said_ms is not None and _commanded(view, conversation, said_ms, missed)):
             return Projection(view.root, Trace.NEVER)  # what a command took away is no witness
         certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
         return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
@@ -221,6 +222,11 @@ class Removals:
         if self.graves.stands(workspace, conversation):
             self.graves.lift(workspace, conversation)
             self.shelter.returned(workspace, conversation)
+
+
+def _commanded(view: View, conversation: int, said_ms: int, missed: Missed) -> bool:
+    raw = view.records.get(conversation)
+    return raw is not None and taken_away(said_ms, unpack(raw).written_ns, missed.seen_ns)
 
 
 def _in_trash(silo: str, conversation: int) -> bool:
