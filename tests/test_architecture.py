@@ -23,8 +23,8 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
-    "holdings", "index", "knowledge",
+    "abandoned", "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "editing", "engine",
+    "followup", "health", "holdings", "index", "knowledge",
     "guard", "importing",
     "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
@@ -50,7 +50,7 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    "subprocess": {"registry", "home"},  # git, asked by a person; the demo's own processes
+    "subprocess": {"registry", "home", "editor"},  # git, asked by a person; the demo's own processes; an editor
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")
