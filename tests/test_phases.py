@@ -26,7 +26,7 @@ Handoff, Operational state, Fork
 
 def test_phase8_the_glossary_is_complete():
     """Every term that was agreed on has its entry, JP's "Workspace Projection" among them; none is there twice."""
-    agreed = {t.strip() for t in GLOSSARY.split(",")}
+    agreed = {" ".join(t.split()) for t in GLOSSARY.split(",")}
     headings = re.findall(r"^### (.+)$", read("docs/architecture/ubiquitous-language.md"), re.MULTILINE)
 
     assert agreed - set(headings) == set()
