@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 
-def everything(ours: int, answer: bytes | None = None) -> str:
-    """Read our side until the last process that has the other one is gone; `answer` the first question."""
+def everything(ours: int, answer: bytes | None = None, question: bytes = b"?") -> str:
+    """Read our side until the last process that has the other one is gone; `answer` the first `question`."""
     seen = b""
     while True:
-        if answer is not None and b"?" in seen:
+        if answer is not None and question in seen:
             os.write(ours, answer + b"\n")
             answer = None
         try:

@@ -18,19 +18,20 @@ CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
-    "transition",
+    "receipt", "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json",
+    "summary", "transition",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
+    "activating",
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
     "guard", "importing",
     "leaving", "ledger", "library",
     "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
-    "withdrawal",
+    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "undoing", "vault",
+    "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

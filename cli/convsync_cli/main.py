@@ -37,6 +37,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "undo": "versions",
         "accept": "accept",
         "trash": "trash",
+        "use": "sessions",
+        "session": "sessions",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }
