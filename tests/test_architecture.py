@@ -19,14 +19,14 @@ CORE = frozenset({
     "gitevidence", "gitindex", "hints",
     "imports", "model", "names", "plan", "rawjson",
     "receipt", "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json",
-    "summary", "transition",
+    "summary", "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "activating",
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
-    "guard", "importing",
+    "forking", "guard", "importing",
     "leaving", "ledger", "library",
     "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
@@ -52,7 +52,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    "subprocess": {"registry", "home"},  # git, asked by a person; the demo's own processes
+    # git, asked by a person; the demo's own processes; the command of `lock`
+    "subprocess": {"registry", "home", "running"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

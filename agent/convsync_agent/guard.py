@@ -20,7 +20,7 @@ from convsync_agent.contention import RETRY_SECONDS, lock_held, wait_for_lock
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, storage_problem
 from convsync_agent.index import IndexEntry
-from convsync_agent.locks import BusyError, HeldLock, conversation_lock
+from convsync_agent.locks import SESSION, BusyError, HeldLock, conversation_lock
 from convsync_agent.model import INTENTS, METADATA, Copy, Digest, Presence, Projection, Unit
 from convsync_agent.names import id_text
 from convsync_agent.projecting import project, unproject
@@ -145,13 +145,14 @@ def held(
 
 
 @contextmanager
-def locked(site: Site, conversation: int, deadline: float) -> Iterator[HeldLock]:
-    """JP's lock, waited for until `deadline`. Raises LockHeld, StorageProblem."""
+def locked(site: Site, conversation: int, deadline: float, *, session: str = SESSION) -> Iterator[HeldLock]:
+    """JP's lock, waited for until `deadline`; `session` tells others whose. Raises LockHeld, StorageProblem."""
     with ExitStack() as stack:
         while True:
             wait_for_lock(site, conversation, deadline)
             try:
-                lock = stack.enter_context(conversation_lock(site.silo.root.path, conversation, site.stores))
+                ours = conversation_lock(site.silo.root.path, conversation, site.stores, session)
+                lock = stack.enter_context(ours)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise lock_held(site, conversation) from None

@@ -95,7 +95,7 @@ def put_current(
     """
     done = Restored(kept=set(contained))
     unstable = 0
-    with _laid_out(engine.history.data_dir, conversation, contents) as source:
+    with laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
             wait_for_lock(site, conversation, deadline)
             copies = look(engine, site, conversation)
@@ -279,7 +279,7 @@ def _root_of(action: Action) -> Root:
 
 
 @contextmanager
-def _laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[Copy]:
+def laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[Copy]:
     """The content as a directory of its own, dated now: what `apply` can read, check and read again."""
     _sweep(data_dir)
     top = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=data_dir)

@@ -233,7 +233,11 @@ class State(WhereaboutsTables):
         self._db.execute("DELETE FROM log WHERE rowid <= (SELECT max(rowid) FROM log) - ?", (LOG_ROWS,))
 
     def checkpoint(self) -> None:
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Copy the log into the file. Raises OSError."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, f"the state file: {error}") from None
 
 
 def writer(directory: str) -> State:

@@ -37,6 +37,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "undo": "versions",
         "accept": "accept",
         "trash": "trash",
+        "fork": "fork",
+        "locks": "locks",
+        "lock": "locks",
         "use": "sessions",
         "session": "sessions",
     },
@@ -113,7 +116,7 @@ cli.params[:0] = global_options()
 def run(argv: Sequence[str]) -> int:
     """Run one command. Returns the exit code of cli.md; never a traceback unless -vv."""
     context = Context()
-    as_json = "--json" in argv
+    as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     _ignore_lease_breaks()
     try:
         result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)

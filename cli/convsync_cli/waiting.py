@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import click
@@ -14,26 +14,41 @@ from convsync_cli import output
 from convsync_cli.patience import lock_patience
 
 T = TypeVar("T")
+CONTINUE, CANCEL = "continue waiting", "cancel"
+LONGER = "try again when it is done, or wait longer: --wait 2m (or JP_LOCK_DURATION=2m)"
 
 
-def patiently(act: Callable[[float], T], *, wait: float | None = None) -> T:
+def patiently(
+    act: Callable[[float], T],
+    *,
+    wait: float | None = None,
+    instead: Mapping[str, Callable[[], T]] | None = None,
+) -> T:
     """Do something that needs JP's lock; it gets the deadline (of `time.monotonic`) until which it may wait.
 
-    `wait`: seconds, instead of `$JP_LOCK_DURATION`. On a terminal a person may go on waiting, each time as long
-    again; off a terminal, or when they cancel, the LockHeld comes out (exit 5), and nothing has changed.
+    `wait`: seconds, of a command that has `--wait`, instead of `$JP_LOCK_DURATION`. On a terminal a person may go on
+    waiting, each time as long again, or choose one of `instead`, by what it is called; off a terminal, or when they
+    cancel, the LockHeld comes out (exit 5), and nothing has changed.
     """
     patience = lock_patience() if wait is None else wait
+    others = instead or {}
     while True:
         try:
             return act(time.monotonic() + patience)
         except LockHeld as held:
-            if not (sys.stdin.isatty() and sys.stderr.isatty()) or not _goes_on(held):
+            if wait is not None:
+                held.hint = LONGER
+            chosen = _choice(held, [*others]) if sys.stdin.isatty() and sys.stderr.isatty() else CANCEL
+            if chosen == CANCEL:
                 raise
+        if chosen != CONTINUE:
+            return others[chosen]()
 
 
-def _goes_on(held: LockHeld) -> bool:
+def _choice(held: LockHeld, others: list[str]) -> str:
+    ways = [CONTINUE, *others, CANCEL]
     output.note(str(held))
-    output.note("  1  continue waiting")
-    output.note("  2  cancel")
-    number: int = click.prompt("what now", type=click.IntRange(1, 2), default=1, err=True)
-    return number == 1
+    for number, way in enumerate(ways, 1):
+        output.note(f"  {number}  {way}")
+    chosen: int = click.prompt("what now?", prompt_suffix=" ", type=click.IntRange(1, len(ways)), default=1, err=True)
+    return ways[chosen - 1]

@@ -94,6 +94,21 @@ def test_choice_without_instances():
     assert (done.stdout, done.stderr) == ("PollingWatcher {'EMFILE'}\n", "")
 
 
+def test_a_better_watcher_takes_over_when_there_is_one_again(tmp_path):
+    """Out of instances at the start, polling: not for ever. What was watched has to be armed anew, which is said."""
+    code = (
+        "import sys; limit = '/proc/sys/user/max_inotify_instances'; open(limit, 'w').write('0')\n"
+        "from convsync_agent.lookout import Lookout\n"
+        "one = Lookout(lambda hint: None, sys.argv[1]); print(one.improve())\n"
+        "open(limit, 'w').write('9'); print(one.improve(), one.improve()); one.close()\n"
+    )
+    done = _python("unshare", "-Ur", sys.executable, "-c", code, str(tmp_path))
+    if "unshare:" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("no private user namespace here")
+
+    assert (done.stdout, done.stderr) == ("False\nTrue False\n", "")
+
+
 MOUNTS = rb"""22 1 254:0 / / rw - ext4 /dev/vda rw
 30 22 0:40 / /home rw,relatime shared:5 - nfs4 server:/home rw
 31 30 0:41 / /home/me/local\040disk rw - xfs /dev/vdb rw
