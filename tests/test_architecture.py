@@ -30,8 +30,8 @@ SHELLS = frozenset({
     "leaving", "ledger", "library",
     "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "undoing", "vault",
-    "verifying", "withdrawal",
+    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying",
+    "toggling", "undoing", "vault", "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

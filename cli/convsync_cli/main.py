@@ -42,6 +42,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "lock": "locks",
         "use": "sessions",
         "session": "sessions",
+        "project": "projections",
+        "unproject": "projections",
+        "import": "projections",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }
@@ -61,7 +64,8 @@ class Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_") + ("_" if cmd_name == "import" else "")  # a word of the language
+        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), name)
         assert isinstance(found, click.Command)  # noqa: S101
         return found
 
