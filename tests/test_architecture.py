@@ -26,7 +26,7 @@ SHELLS = frozenset({
     "activating",
     "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
     "holdings", "index", "knowledge",
-    "forking", "guard", "importing",
+    "archiving", "forking", "guard", "importing", "migrating", "removing",
     "leaving", "ledger", "library",
     "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
     "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",

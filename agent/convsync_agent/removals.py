@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, locks, names, safety, scan, staging
@@ -167,16 +167,17 @@ class Removals:
 
     # -- what is done about it --------------------------------------------------------
 
-    def bury(self, site: Site, action: Bury) -> list[Result]:
-        """A tombstone with every content there ever was; the kept copy's days begin."""
+    def bury(self, site: Site, action: Bury, more: Iterable[tuple[Unit, Digest]] = ()) -> list[Result]:
+        """A tombstone with every content there ever was, and with `more`; the kept copy's days begin."""
         now_ms = time.time_ns() // 1_000_000
-        self.graves.bury(
-            site.id, action.conversation, self._lineage(site, action.conversation), at_ms=now_ms, why=action.why
-        )
+        digests = self._lineage(site, action.conversation)
+        for unit, digest in more:
+            digests[unit].add(digest)
+        self.graves.bury(site.id, action.conversation, digests, at_ms=now_ms, why=action.why)
         self.shelter.removed(site.id, action.conversation, now_ms)
         return [Done(action)]
 
-    def _lineage(self, site: Site, conversation: int) -> Mapping[Unit, set[Digest]]:
+    def _lineage(self, site: Site, conversation: int) -> dict[Unit, set[Digest]]:
         digests: dict[Unit, set[Digest]] = {Unit.STREAM: set(), Unit.METADATA: set()}
         for unit, raw in self.state.lineage(site.id, conversation):
             digests[Unit(unit)].add(unpack_digest(raw))

@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "verify": "verify",
         "remove-worktree": "recovery",
         "recover": "recovery",
+        "migrate": "migrate",
     },
     "Conversations": {
         "ls": "listing",
@@ -36,6 +37,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
+        "archive": "archive",
+        "unarchive": "archive",
+        "rm": "rm",
         "trash": "trash",
         "fork": "fork",
         "locks": "locks",
