@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "project": "projections",
         "unproject": "projections",
         "import": "projections",
+        "edit": "editing",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }

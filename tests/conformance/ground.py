@@ -12,6 +12,7 @@ from convsync_agent.engine import Engine
 from convsync_agent.guard import held
 from convsync_agent.index import IndexEntry, load_index
 from convsync_agent.model import METADATA, Unit
+from convsync_agent.session import Session, Trail, Visit, as_json
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, load_sites
 from convsync_agent.state import reader, writer
@@ -131,3 +132,43 @@ def ages(*paths) -> list[int]:
 
 def set_age(path, mtime_ns) -> None:
     os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
+# -- sessions -------------------------------------------------------------------------------
+
+
+@contextmanager
+def session(name: str):
+    """What runs inside is of this session, as `$JP_SESSION` says it."""
+    before = os.environ.get("JP_SESSION")
+    os.environ["JP_SESSION"] = name
+    try:
+        yield
+    finally:
+        os.environ.pop("JP_SESSION")
+        if before is not None:
+            os.environ["JP_SESSION"] = before
+
+
+def use(m: Machine, conversation, name="one") -> None:
+    with session(name):
+        m.ok("use", conversation)
+
+
+def shown(m: Machine, name="one") -> tuple[str | None, str | None]:
+    """Active and previous of a session."""
+    with session(name):
+        said = m.ok("session", "show", "--json").json
+    return said["active"], said["previous"]
+
+
+def session_file(m: Machine, who: Session) -> Path:
+    return m.silo() / "sessions" / f"{who.key}.json"
+
+
+def put_session(m: Machine, who: Session, *conversations, name="") -> Path:
+    """A session file as JP writes it, under its key or another name."""
+    path = m.silo() / "sessions" / (name or f"{who.key}.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(as_json(Trail(who, tuple(Visit(c, "2024-01-01T00:00:00Z", {}) for c in conversations))))
+    return path
