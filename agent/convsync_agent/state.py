@@ -2,7 +2,7 @@
 
 A convenience (R8): delete it at any moment and no conversation changes. It holds ids, digests, stamps
 and paths of roots, never a title, a slug or text (R9). WAL and synchronous=FULL: what was committed
-survives a power failure (docs/decisions/0002-state-store.md).
+survives a power failure (docs/adr/0002-state-store.md).
 """
 
 from __future__ import annotations
