@@ -23,14 +23,12 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "activating",
-    "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "engine", "followup", "health",
-    "holdings", "index", "knowledge",
-    "forking", "guard", "importing",
-    "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
-    "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "undoing", "vault",
-    "verifying", "withdrawal",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "chosen", "comparing", "contention",
+    "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
+    "knowledge", "leaving", "ledger", "looking", "lookout", "loop", "losses", "migrating", "outcome", "projecting",
+    "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing", "restoring",
+    "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying",
+    "toggling", "undoing", "vault", "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -51,8 +49,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    # git, asked by a person; the demo's own processes; the command of `lock`
-    "subprocess": {"registry", "home", "running"},
+    # git, asked by a person; the demo's own processes; the command of `lock`; an editor
+    "subprocess": {"registry", "home", "running", "editor"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

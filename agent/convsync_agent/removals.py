@@ -17,11 +17,10 @@ from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
 from convsync_agent.history import History
-from convsync_agent.homecoming import RECENT_NS
+from convsync_agent.homecoming import taken_away
 from convsync_agent.model import (
     BOTH,
     METADATA,
-    MS,
     SECOND,
     Absence,
     Copy,
@@ -36,6 +35,7 @@ from convsync_agent.plan import Bury, Lift, PutBack
 from convsync_agent.records import unpack, unpack_digest
 from convsync_agent.results import Done, Result
 from convsync_agent.safety import BRAKE_NS, LOCK_NS, Projection, Trace, Vanished
+from convsync_agent.scan import Missed, View
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site, Tree, TreeState
 from convsync_agent.state import State
@@ -167,16 +167,17 @@ class Removals:
 
     # -- what is done about it --------------------------------------------------------
 
-    def bury(self, site: Site, action: Bury) -> list[Result]:
-        """A tombstone with every content there ever was; the kept copy's days begin."""
+    def bury(self, site: Site, action: Bury, more: Iterable[tuple[Unit, Digest]] = ()) -> list[Result]:
+        """A tombstone with every content there ever was, and with `more`; the kept copy's days begin."""
         now_ms = time.time_ns() // 1_000_000
-        self.graves.bury(
-            site.id, action.conversation, self._lineage(site, action.conversation), at_ms=now_ms, why=action.why
-        )
+        digests = self._lineage(site, action.conversation)
+        for unit, digest in more:
+            digests[unit].add(digest)
+        self.graves.bury(site.id, action.conversation, digests, at_ms=now_ms, why=action.why)
         self.shelter.removed(site.id, action.conversation, now_ms)
         return [Done(action)]
 
-    def _lineage(self, site: Site, conversation: int) -> Mapping[Unit, set[Digest]]:
+    def _lineage(self, site: Site, conversation: int) -> dict[Unit, set[Digest]]:
         digests: dict[Unit, set[Digest]] = {Unit.STREAM: set(), Unit.METADATA: set()}
         for unit, raw in self.state.lineage(site.id, conversation):
             digests[Unit(unit)].add(unpack_digest(raw))
@@ -238,10 +239,15 @@ def _trace(tree: Tree, conversation: int, unprojected_ms: int | None) -> Project
     if conversation in view.listing.conversations():
         return Projection(view.root, Trace.HOLDS)
     missed = view.missed.get(conversation)
-    if missed is None or (unprojected_ms is not None and missed.first_ns - unprojected_ms * MS <= RECENT_NS):
+    if missed is None or (unprojected_ms is not None and _commanded(view, conversation, unprojected_ms, missed)):
         return Projection(view.root, Trace.NEVER)  # what a person had taken away there is no witness
     certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
     return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
+
+
+def _commanded(view: View, conversation: int, said_ms: int, missed: Missed) -> bool:
+    raw = view.records.get(conversation)
+    return raw is not None and taken_away(said_ms, unpack(raw).written_ns, missed.seen_ns)
 
 
 def _in_trash(silo: str, conversation: int) -> bool:

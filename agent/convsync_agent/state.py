@@ -290,6 +290,13 @@ def reader(directory: str) -> State | None:
     return State(db) if found else None
 
 
+def scratch() -> State:
+    """An empty one in memory, for who only looks where nothing was ever registered."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    _migrate(db, ":memory:")
+    return State(db)
+
+
 def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 

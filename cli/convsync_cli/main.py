@@ -26,22 +26,34 @@ SECTIONS: dict[str, dict[str, str]] = {
         "verify": "verify",
         "remove-worktree": "recovery",
         "recover": "recovery",
+        "migrate": "migrate",
     },
     "Conversations": {
         "ls": "listing",
         "show": "listing",
         "path": "listing",
+        "edit": "editing",
+        "fork": "fork",
+        "import": "projections",
+        "project": "projections",
+        "unproject": "projections",
+        "archive": "archive",
+        "unarchive": "archive",
+        "rm": "rm",
+        "trash": "trash",
+    },
+    "What was replaced": {
         "history": "versions",
         "diff": "diff",
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
-        "trash": "trash",
-        "fork": "fork",
-        "locks": "locks",
-        "lock": "locks",
+    },
+    "Terminals and locks": {
         "use": "sessions",
         "session": "sessions",
+        "lock": "locks",
+        "locks": "locks",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }
@@ -61,7 +73,8 @@ class Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_") + ("_" if cmd_name == "import" else "")  # a word of the language
+        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), name)
         assert isinstance(found, click.Command)  # noqa: S101
         return found
 
