@@ -42,9 +42,10 @@ def test_phase3_a_signal_ends_the_waiting(one, number, code):
         process = one.spawn("lock", ID, "--wait", "1m", "--", "true", start_new_session=True)
         until(lambda: waiting(process))
         process.send_signal(number)
-        assert process.wait(30) == code
+        process.communicate(timeout=30)
+        # In the middle of an import Python ends itself by SIGINT: to a shell that is the same.
+        assert (process.returncode if process.returncode >= 0 else 128 - process.returncode) == code
         assert lock.exists()
-        process.communicate()
 
 
 @pytest.mark.parametrize(
