@@ -85,32 +85,35 @@ class Scope:
 
     def visited(self) -> list[Target]:
         """Every live conversation of this session, latest first, where that can be told: for a picker."""
+        if self._trail is None:
+            return []
         site, trail = self._trail
-        known = self.known(site) if site else {}
-        seen = trail.conversations if trail else ()
-        return [Target(site.id, c) for c in seen if known.get(c) is Partition.LIVE] if site else []
+        known = self.known(site)
+        return [Target(site.id, c) for c in trail.conversations if known.get(c) is Partition.LIVE]
 
     def current(self, back: int = 0) -> Target | None:
         """What this session works on, or did `back` before that, where it can be told: for a command without TARGET."""
         from convsync_agent.session import walk  # noqa: PLC0415
 
+        if self._trail is None:
+            return None
         site, trail = self._trail
-        found = walk(trail, self.known(site))[back:] if site and trail else []
-        return Target(site.id, found[0]) if site and found else None
+        return next((Target(site.id, c) for c in walk(trail, self.known(site))[back:]), None)
 
     @cached_property
-    def _trail(self) -> tuple[Site | None, Trail | None]:
+    def _trail(self) -> tuple[Site, Trail] | None:
         """The workspace of here and what this session did in it. What is wrong with its file is only said."""
         from convsync_agent.sessions import Mappings, identify  # noqa: PLC0415
 
         site, session = site_here(self.sites), identify(os.environ)
         if site is None or session is None:
-            return site, None
+            return None
         try:
-            return site, Mappings(site.silo.root.path).trail(session)
+            trail = Mappings(site.silo.root.path).trail(session)
         except ConvsyncError as error:
             output.note(f"warning: {error}")
-            return site, None
+            return None
+        return (site, trail) if trail else None
 
 
 def one(scope: Scope, text: str) -> Target:
@@ -168,7 +171,7 @@ def several(scope: Scope, text: str) -> list[Target]:
     live = [e for e in entries if e.partition is Partition.LIVE]
     chosen: Mapping[str, Callable[[], list[int]]] = {
         "live": lambda: [e.id for e in live],
-        "session": lambda: sorted(t.conversation for t in _visited(scope)),
+        "session": lambda: _visited(site, {e.id for e in live}),
         "pinned": lambda: [e.id for e, m in _read(live, wanted=True) if m.pinned_ms is not None],
         "archived": lambda: [e.id for e in entries if e.partition is Partition.ARCHIVED],
         "external": lambda: [e.id for e in live if e.overall is Presence.WORKSPACE_ONLY],
@@ -179,6 +182,8 @@ def several(scope: Scope, text: str) -> list[Target]:
     return found
 
 
-def _visited(scope: Scope) -> list[Target]:
-    session_here()  # where there is none, that is to be said
-    return scope.visited()
+def _visited(site: Site, live: set[int]) -> list[int]:
+    from convsync_agent.sessions import Mappings  # noqa: PLC0415
+
+    trail = Mappings(site.silo.root.path).trail(session_here())
+    return sorted(live.intersection(trail.conversations)) if trail else []

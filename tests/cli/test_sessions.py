@@ -178,6 +178,7 @@ def test_a_file_of_somebody_else_under_our_name(four, content):
     assert four.inventory(four.silo(), four.base / "a") == before
     assert four.run("session", "show").code == 4
     assert four.run("show", "prev").code == 4
+    assert four.run("show", "+session").code == 4
     assert "warning" in four.run("show").err
 
 
