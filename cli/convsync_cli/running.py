@@ -59,7 +59,8 @@ class Foreground:
         out = sys.stderr.fileno() if to_stderr else None
         self._starting = True
         try:
-            self._process = subprocess.Popen(list(argv), env={**os.environ, **extra}, stdout=out)
+            with _as_it_was():
+                self._process = subprocess.Popen(list(argv), env={**os.environ, **extra}, stdout=out)
         except FileNotFoundError:
             raise _cannot("no such command", argv[0], NOT_FOUND) from None
         except (OSError, ValueError) as error:
@@ -92,6 +93,20 @@ class Foreground:
             raise KeyboardInterrupt
         else:
             raise SystemExit(128 + number)
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """What we ignore for our own sake (`main`) is not ignored by what we start. No lease is asked for meanwhile."""
+    number = getattr(signal, "SIGIO", None)
+    if number is None:
+        yield
+        return
+    old = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, old)
 
 
 def _has_the_terminal() -> bool:

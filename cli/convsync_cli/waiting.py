@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import click
-
 from convsync_agent.errors import LockHeld
 from convsync_cli import output
 from convsync_cli.patience import lock_patience
@@ -46,9 +44,19 @@ def patiently(
 
 
 def _choice(held: LockHeld, others: list[str]) -> str:
-    ways = [CONTINUE, *others, CANCEL]
+    """What a person says; nobody there to say anything is a no."""
+    ways = {str(number): way for number, way in enumerate([CONTINUE, *others, CANCEL], 1)}
     output.note(str(held))
-    for number, way in enumerate(ways, 1):
+    for number, way in ways.items():
         output.note(f"  {number}  {way}")
-    chosen: int = click.prompt("what now?", prompt_suffix=" ", type=click.IntRange(1, len(ways)), default=1, err=True)
-    return ways[chosen - 1]
+    while True:
+        sys.stderr.write("what now? [1] ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            output.note("")
+            return CANCEL
+        chosen = ways.get(line.strip() or "1")
+        if chosen is not None:
+            return chosen
+        output.note(f"a number from 1 to {len(ways)}")

@@ -62,6 +62,15 @@ def test_phase3_continue_waits_afresh_and_cancel_changes_nothing(one):
     assert one.inventory(one.silo() / "conversations", one.base / "a", one.base / "b") == before
 
 
+def test_phase3_what_is_no_answer_is_asked_again_and_none_is_a_no(one):
+    """Nothing but a number that is offered counts; the end of the input cancels."""
+    with one.holding(ID):
+        code, seen = ask(one, b"5", b"new", b"0", b"\x04", wait="0")
+    assert code == 5
+    assert seen.count("a number from 1 to 4") == 3
+    assert "got jp" not in seen
+
+
 def test_phase3_continue_gets_it_when_it_comes_free(one):
     """The answer begins a new limit; the lock goes meanwhile."""
     ours, theirs = pty.openpty()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convsync_cli.target import Target
 
 VARIABLE = "CONVSYNC_CONVERSATION"
+GRACE_SECONDS = 0.2  # an agent of ours holds a lock for milliseconds: that is nobody at work
 NEW, FORK = "start a new conversation", "fork this conversation"
 
 
@@ -153,6 +154,7 @@ def _hold(stack: ExitStack, site: Site, conversation: int, deadline: float) -> t
     from convsync_agent.sessions import identify  # noqa: PLC0415
 
     session = identify(os.environ)
+    deadline = max(deadline, now() + GRACE_SECONDS)
     lock = stack.enter_context(locked(site, conversation, deadline, session=session.id if session else SESSION))
     _require_live(site, conversation)
     return conversation, lock
