@@ -82,3 +82,10 @@ def test_phase8_what_was_agreed_on_is_said(page):
     }
 
     assert [s for s in subjects[page] if s not in read(page)] == []
+
+
+def test_phase7_no_file_system_is_imagined():
+    """What speaks of two roots is tried on two roots: the tests of files use real directories only."""
+    tests = TOP / "tests" / "fs"
+
+    assert [p.name for p in tests.glob("*.py") if re.search(r"\bmock\.|MagicMock|pyfakefs", p.read_text())] == []

@@ -9,6 +9,7 @@ until nobody can write to it any more, and is compared once more before it goes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -54,12 +55,19 @@ def fresh_name(conversation: int, file: str) -> str:
 def opened(root: Root) -> Iterator[int]:
     """The staging directory of a root as an fd, made if need be. Never creates `conversations/`."""
     with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
-        fs.make_dir(STAGING, live)
+        if not fs.make_dir(STAGING, live):
+            _require_directory(live)
         with fs.opened_dir(STAGING, dir_fd=live) as fd:
             if fs.stat_file(IGNORE, fd) is None:
                 with contextlib.suppress(OSError):  # another was first, or the disk is full: said by what comes next
                     fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
             yield fd
+
+
+def _require_directory(live: int) -> None:
+    """What is no directory under our name stays in the way, so it is said (EIO) and not looked at again for ever."""
+    if not stat.S_ISDIR(os.stat(STAGING, dir_fd=live, follow_symlinks=False).st_mode):
+        raise OSError(errno.EIO, f"{STAGING} is there and is no directory; move it away")
 
 
 def remove_if_empty(root: Root) -> bool:

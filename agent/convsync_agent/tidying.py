@@ -35,9 +35,10 @@ def tidy(site: Site, *, dry: bool) -> Tidied:
         where = site.silo.root.path
         raise StorageProblem("the silo is not there", where=where, hint="convsync status", code="missing")
     mappings = Mappings(site.silo.root.path)
+    files = mappings.all()  # first: whatever they name was made before it is looked for
     there = existing(site)
     done = Tidied()
-    for found in mappings.all():
+    for found in files:
         if found.trail is None:
             done.broken.append((mappings.path(found.key), found.fault))
         elif found.key in (found.trail.session.key, found.trail.session.legacy_key):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from conformance import contents, roots, stores, trashing, workspace, writing
+from conformance import commands, contents, roots, stores, terminals, trashing, workspace, writing
 from machine import Machine
 
 
@@ -110,6 +110,10 @@ TABLE = [
     Case(85, "a clean store needs no repair", stores.no_repairs),
     Case(86, "a lock is held once, and free afterwards", stores.one_at_a_time),
     Case(87, "locks of two conversations are independent", stores.two_are_independent),
+    Case(88, "what a session saved it loads", terminals.saved_is_loaded),
+    Case(89, "an unknown session has nothing", terminals.unknown_has_none),
+    Case(90, "saved twice, the latest counts", terminals.the_latest_counts),
+    Case(91, "all sessions are listed", terminals.all_are_listed),
     # a workspace
     Case(95, "the same id is not written again", workspace.the_same_id_is_not_written_again),
     Case(96, "another id is another workspace", workspace.another_id_is_another_workspace),
@@ -148,6 +152,38 @@ TABLE = [
     Case(135, "nothing to look through is no error", workspace.nothing_to_sanitize),
     Case(136, "an invalid one stays while its lock is held", workspace.locked_is_kept),
     Case(137, "of a mixture exactly the valid ones are left", workspace.exactly_the_valid_ones),
+    # sessions
+    Case(139, "activated under the lock: session and metadata say so", terminals.activation_is_noted_twice),
+    Case(140, "activated without the lock: the session alone says so", terminals.without_the_lock_only_the_session),
+    Case(141, "the first activation makes the file", terminals.a_file_is_made),
+    Case(142, "activated again it is in front, and once", terminals.in_front_and_once),
+    Case(143, "without a file nothing is active", terminals.no_file_no_active),
+    Case(144, "the source of a session comes back as it was", terminals.a_source_comes_back),
+    Case(146, "of a variable nobody knows whether it lives", terminals.a_variable_is_never_known_to_be_dead),
+    Case(147, "the id of a terminal's session is a number", terminals.a_leader_is_a_number),
+    Case(148, "a process is alive, or dead for certain", terminals.processes_live_and_die),
+    Case(149, "the session of a dead process goes", terminals.a_dead_session_goes),
+    Case(150, "a living session loses only what exists nowhere", terminals.a_live_session_loses_its_ghosts),
+    Case(151, "each session has one active conversation, or none", terminals.one_active_each),
+    Case(152, "what was made after the index was read exists", terminals.made_after_the_index_is_kept),
+    Case(
+        153,
+        "of a variable: stays while something of it exists",
+        terminals.a_variable_with_something_alive_is_kept,
+    ),
+    Case(154, "what went, or never was, is skipped", terminals.what_went_is_skipped),
+    Case(155, "an archived one in front: nothing is active", terminals.archived_ends_it),
+    Case(156, "the archive counts as existing", terminals.archived_stays_in_the_history),
+    Case(157, "whether a lock is in use is read from files", terminals.a_lock_file_left_behind_counts),
+    Case(158, "who only reads writes no session", terminals.looking_writes_no_session),
+    Case(159, "what a session works on does not expire", terminals.active_ones_do_not_expire),
+    Case(160, "an entry stays while somebody holds its lock", terminals.a_lock_that_is_named_keeps_an_entry),
+    Case(161, "entries of what exists nowhere go", terminals.ghosts_go),
+    Case(162, "names of session files do not collide", terminals.keys_do_not_collide),
+    Case(163, "a file with an older name is read, and renamed", terminals.an_older_name_is_read_and_renamed),
+    Case(164, "an older name of another source is not ours", terminals.an_older_name_of_somebody_else),
+    Case(165, "no value leads out of the directory of sessions", terminals.nothing_outside_of_sessions),
+    Case(166, "a file of another identity is not ours", terminals.another_identity_is_not_ours),
     # contents
     Case(167, "the smallest metadata is the time of activation", contents.the_smallest_metadata),
     Case(168, "without labels there are none", contents.no_labels),
@@ -161,4 +197,26 @@ TABLE = [
     Case(176, "an unknown kind of event stays, letter for letter", contents.an_unknown_kind),
     Case(177, "a compaction comes back as it was", contents.a_compaction),
     Case(178, "every kind of event is known", contents.every_kind_is_known),
+    # commands
+    Case(179, "`path` prints the directory", commands.the_directory),
+    Case(180, "`path` with a flag prints that file", commands.each_file),
+    Case(181, "`path` with several prints them in one order", commands.several_files),
+    Case(182, "`rm` takes what is meant, and nothing else", commands.only_what_is_named),
+    Case(183, "`archive` takes the active one, or those that are named", commands.archive_of_the_active_one),
+    Case(184, "`use` writes the session and the time of activation", commands.use_writes_both),
+    Case(185, "`use` beside a writer leaves the metadata alone", commands.use_beside_a_writer),
+    Case(186, "`use` takes the one that is left, several or none it refuses", commands.use_of_what_is_left),
+    Case(187, "a duration is read, or refused", commands.durations),
+    Case(188, "an edit that does not load leaves no trace", commands.an_edit_that_does_not_load),
+    Case(189, "`ls` says N, Y or ext", commands.letters),
+    Case(190, "`ls` has one order at a time", commands.one_order_at_a_time),
+    Case(191, "a fork has the turns that were asked for, its source is as before", commands.forks_keep_turns),
+    Case(192, "what cannot be forked makes nothing", commands.what_cannot_be_forked_makes_nothing),
+    Case(193, "a fork of a local one is local", commands.a_fork_of_a_local_one),
+    Case(194, "a change of config is among the events, and stays", commands.a_config_delta_is_kept),
+    Case(195, "a title is set, cleared, or left alone", commands.titles_come_and_go),
+    Case(196, "a heading goes before the first question, else nothing", commands.which_title_is_shown),
+    Case(197, "every keyword means its conversation", commands.keywords),
+    Case(198, "who a session is: variable, terminal, pane, nobody", terminals.who_this_is),
+    Case(199, "what JP's tests leave open holds here", commands.the_gaps),
 ]
