@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from convsync_agent import githead, layout
-from convsync_agent.homecoming import NO_GIT, RECENT_NS, Sight, held_by, made_anew
+from convsync_agent.homecoming import NO_GIT, Sight, held_by, made_anew, taken_away
 from convsync_agent.records import unpack
 from convsync_agent.site import Site, Tree, TreeState
 from convsync_agent.state import State
@@ -60,8 +60,7 @@ class Holdings:
         live = {c for c, raw in tree.view.records.items() if not unpack(raw).archived}
         there = tree.view.listing.conversations()
         missed = {c: m.first_ns for c, m in tree.view.missed.items() if c not in there}
-        commanded = {c: at_ms * 1_000_000 for c, at_ms in self.state.unprojected(root).items() if c not in there}
-        unprojected = {c for c, at in commanded.items() if missed.get(c, at) - at <= RECENT_NS}
+        unprojected = {c for c, at_ms in self.state.unprojected(root).items() if c in live and _taken(tree, c, at_ms)}
         held = held_by(live, missed, went_ms * 1_000_000, unprojected)
         tree.home = home._replace(went_ms=went_ms)
         tree.held |= dict.fromkeys(held, home.head)
@@ -112,6 +111,14 @@ class Holdings:
                 tree.held.pop(conversation, None)
             with contextlib.suppress(OSError), self.state.transaction():  # else they are found there after a restart
                 self.state.drop_held(tree.root.path, conversations)
+
+
+def _taken(tree: Tree, conversation: int, said_ms: int) -> bool:
+    """A command took it away, even where nobody has looked since: what is listed may be older than that."""
+    view = tree.view
+    missed = view.missed.get(conversation)
+    seen_ns = missed.seen_ns if missed and conversation not in view.listing.conversations() else view.listed_ns
+    return taken_away(said_ms, unpack(view.records[conversation]).written_ns, seen_ns)
 
 
 def sight(site: Site, tree: Tree) -> Whereabouts | None:

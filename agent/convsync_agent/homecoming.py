@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Set
 from enum import StrEnum
 from typing import NamedTuple
 
-from convsync_agent.model import SECOND
+from convsync_agent.model import MS, SECOND
 
 RECENT_NS = 60 * SECOND  # what vanished at most so long before the worktree did went with it
 QUIET_ROOT_NS = 2 * SECOND  # so long nothing may have happened in the root and in git's directory
@@ -57,6 +57,15 @@ class Sorted(NamedTuple):
 def made_anew(before: Sight, now: Sight) -> bool:
     """Another directory has the path: the one that was watched is gone, whoever saw that."""
     return before != now
+
+
+def taken_away(said_ms: int, written_ns: int, seen_ns: int) -> bool:
+    """A command took this projection away at `said_ms`: nothing of it was written, and no look saw it, after that.
+
+    `written_ns`: the latest change of a file of the copy that is on record; `seen_ns`: when the last listing that had
+    it began. One that somebody made again later is another one.
+    """
+    return max(written_ns, seen_ns) < (said_ms + 1) * MS
 
 
 def held_by(

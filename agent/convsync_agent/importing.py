@@ -42,7 +42,9 @@ def ensure_durable(engine: Engine, site: Site, conversation: int, deadline: floa
             raise StorageProblem(problem.detail, where=where, hint="convsync status", code=problem.kind)
         held = next((p for p in outcome.problems if p.conversation == conversation), None)
         if held is not None:
-            raise Refused(f"it cannot be imported: {held.detail}", where=id_text(conversation), hint="convsync status")
+            name = id_text(conversation)
+            hint = f"convsync trash restore {name}" if held.kind == "removed" else "convsync status"
+            raise Refused(f"it cannot be imported: {held.detail}", where=name, hint=hint, code=held.kind)
         if time.monotonic() >= deadline:
             if any(d.reason == "locked" for d in outcome.deferred):
                 raise lock_held(site, conversation)

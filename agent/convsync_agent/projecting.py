@@ -5,9 +5,10 @@ Both happen while JP's lock is held by the caller. The durable copy is never tou
 
 from __future__ import annotations
 
+import os
 import time
 
-from convsync_agent import fs
+from convsync_agent import fs, layout
 from convsync_agent.chosen import being_written, look
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
@@ -27,17 +28,12 @@ def project(engine: Engine, site: Site, tree: Tree, conversation: int) -> bool:
 
     Never drafts, notes or other unmanaged files (contract 6.4). Raises NotFound, Refused, LockHeld, StorageProblem.
     """
-    require_there(tree)
-    copies = look(engine, site, conversation)
-    here = [c for c in copies if c.root == tree.root]
-    if any(c.partition is Partition.ARCHIVED for c in copies if c.root.is_silo or c.root == tree.root):
-        raise archived(conversation)
-    if here:
-        _remember(engine, tree, conversation, unprojected=False)
-        return False
-    silo = next((c for c in copies if c.root.is_silo), None)
+    silo, here = _pair(engine, site, tree, conversation)
     if silo is None:
         raise _not_durable(conversation)
+    if here is not None:
+        _remember(engine, tree, conversation, unprojected=False)
+        return False
     _require_sound(silo)
     action = Import(conversation, tree.root, Partition.LIVE, silo.name, silo, silo, why="projected")
     importer = Importer(site.silo.root, lambda: site.stores, _read, 0, into=tree.root)
@@ -54,39 +50,62 @@ def project(engine: Engine, site: Site, tree: Tree, conversation: int) -> bool:
 def unproject(engine: Engine, site: Site, tree: Tree, conversation: int, lock: HeldLock) -> bool:
     """Take the projection away; the conversation is local there from now on. False: there was none.
 
-    Refused while what it holds is not durable: then it is no projection of anything.
+    Refused where there is no sound durable copy: then it is no projection of anything. What it has and the durable
+    one has not is in the history before it goes.
     """
-    require_there(tree)
-    copies = look(engine, site, conversation)
-    here = [c for c in copies if c.root == tree.root]
-    silo = next((c for c in copies if c.root.is_silo), None)
-    if not here:
-        if silo is not None:
-            _remember(engine, tree, conversation, unprojected=True)
-        return False
-    if any(c.partition is Partition.ARCHIVED for c in here):
-        raise archived(conversation)
+    silo, here = _pair(engine, site, tree, conversation)
     if silo is None:
         raise _not_durable(conversation)
+    if here is None:
+        _remember(engine, tree, conversation, unprojected=True)
+        return False
     _require_sound(silo)
-    for copy in here:
-        for result in keep_unsafe(engine, site, copy, silo, "unprojected"):
-            require_done(site, conversation, result)
-    _remember(engine, tree, conversation, unprojected=True)
+    for result in keep_unsafe(engine, site, here, silo, "unprojected"):
+        require_done(site, conversation, result)
+    _remember(engine, tree, conversation, unprojected=True)  # before it goes, or a death in between forgets why
     try:
-        for copy in here:
-            withdraw(engine, site, copy, lock, safe=safe_digests([silo, copy]), why="unprojected")
+        withdraw(engine, site, here, lock, safe=safe_digests([silo, here]), why="unprojected")
     except (fs.ChangedError, fs.OddFileError):
         raise being_written(conversation) from None
+    finally:
+        if os.path.lexists(layout.copy_path(here.root, here.partition, here.name)):
+            _remember(engine, tree, conversation, unprojected=False)
+    _remember(engine, tree, conversation, unprojected=True)  # and after: no look at it is younger than this
     forget(engine, site, tree.view, conversation)  # that it went says nothing about the durable copy
     _log(engine, site, "unproject", conversation, tree, 0)
     return True
 
 
+def _pair(engine: Engine, site: Site, tree: Tree, conversation: int) -> tuple[Copy | None, Copy | None]:
+    """The durable copy and the one in the worktree, as far as there are any. Raises Refused where that is no pair."""
+    require_there(tree)
+    copies = [c for c in look(engine, site, conversation) if c.root.is_silo or c.root == tree.root]
+    for root in (site.silo.root, tree.root):
+        if len([c for c in copies if c.root == root]) > 1:
+            raise Refused(
+                "two directories claim this conversation",
+                where=f"{id_text(conversation)} in {root.path}",
+                hint="remove one of them; convsync history has what both hold",
+                code="doubled",
+            )
+    if any(c.partition is Partition.ARCHIVED for c in copies):
+        raise archived(conversation)
+    silo = next((c for c in copies if c.root.is_silo), None)
+    return silo, next((c for c in copies if not c.root.is_silo), None)
+
+
 def require_there(tree: Tree) -> None:
+    """Raises Refused for a worktree that nobody may write into now, or ever."""
     if tree.state is not TreeState.WATCHING:
         hint = "convsync status" if tree.state is not TreeState.PAUSED else f"convsync resume {tree.worktree.path}"
         raise Refused(f"that worktree is {tree.state}", where=tree.worktree.path, hint=hint, code=str(tree.state))
+    if not tree.worktree.refresh:
+        raise Refused(
+            "that worktree is registered as never to be written into",
+            where=tree.worktree.path,
+            hint=f"convsync register {tree.worktree.path} (without --no-refresh), then again",
+            code="no-refresh",
+        )
 
 
 def archived(conversation: int) -> Refused:

@@ -42,6 +42,11 @@ class Record(NamedTuple):
         partition = Partition.ARCHIVED if self.archived else Partition.LIVE
         return Agreed((base, events), (metadata,), partition, self.inode, self.stamps)
 
+    @property
+    def written_ns(self) -> int:
+        """When a file of it was changed last: no program can set that."""
+        return max((s.ctime_ns for s in self.stamps if s), default=0)
+
     def known(self, name: str, stamp: Stamp) -> bytes | None:
         """The digest of a file if its stamp is still the recorded one."""
         index = MANAGED.index(name)

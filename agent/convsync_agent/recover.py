@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convsync_agent import fs, halfway, kernel, locks, staging
+from convsync_agent import abandoned, fs, halfway, kernel, locks, staging
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.locks import BusyError, conversation_lock
@@ -18,7 +18,7 @@ from convsync_agent.site import Site
 
 def recover(engine: Engine) -> int:
     """Finish or clear everything a crash left. Returns how many things there were."""
-    return sum(recover_site(engine, site) for site in engine.sites.values())
+    return sum(recover_site(engine, site) for site in engine.sites.values()) + abandoned.sweep(engine)
 
 
 def recover_site(engine: Engine, site: Site) -> int:

@@ -32,15 +32,28 @@ SECTIONS: dict[str, dict[str, str]] = {
         "ls": "listing",
         "show": "listing",
         "path": "listing",
+        "edit": "editing",
+        "fork": "fork",
+        "import": "projections",
+        "project": "projections",
+        "unproject": "projections",
+        "archive": "archive",
+        "unarchive": "archive",
+        "rm": "rm",
+        "trash": "trash",
+    },
+    "What was replaced": {
         "history": "versions",
         "diff": "diff",
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
-        "archive": "archive",
-        "unarchive": "archive",
-        "rm": "rm",
-        "trash": "trash",
+    },
+    "Terminals and locks": {
+        "use": "sessions",
+        "session": "sessions",
+        "lock": "locks",
+        "locks": "locks",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }
@@ -60,7 +73,8 @@ class Lazy(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_") + ("_" if cmd_name == "import" else "")  # a word of the language
+        found = getattr(importlib.import_module(f"convsync_cli.commands.{module}"), name)
         assert isinstance(found, click.Command)  # noqa: S101
         return found
 
@@ -115,7 +129,7 @@ cli.params[:0] = global_options()
 def run(argv: Sequence[str]) -> int:
     """Run one command. Returns the exit code of cli.md; never a traceback unless -vv."""
     context = Context()
-    as_json = "--json" in argv
+    as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     _ignore_lease_breaks()
     try:
         result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)
