@@ -75,7 +75,7 @@ def unarchive(engine: Engine, site: Site, entry: IndexEntry, *, deadline: float)
 
 
 def away(site: Site, conversation: int) -> list[str]:
-    """The worktrees that held it when they were last seen and are not there now, by path."""
+    """The worktrees that held it when they were last seen and that nobody watches now, by path."""
     trees = [t for t in site.trees.values() if t.state is not TreeState.WATCHING]
     return sorted(t.worktree.path for t in trees if conversation in t.view.records)
 

@@ -91,7 +91,7 @@ def _home_at(path: str, known: dict[str, Home]) -> Home:
 
 def plan(engine: Engine, home: Home) -> Migration | None:
     """What `migrate` would do. None: no silo is there to begin with. Writes nothing, the state included."""
-    found = layout.matching_silos(home.user_data, home.workspace)
+    found = _silos(engine, home)
     if not found:
         return None
     chosen = layout.choose_silo(found, home.workspace, None)
@@ -110,6 +110,17 @@ def plan(engine: Engine, home: Home) -> Migration | None:
     outcome = _dry(engine, _imagined(workspace, silo, trees), outside)
     done.imported = [a.conversation for r in outcome.done if isinstance(a := r.action, Import)]
     return done
+
+
+def _silos(engine: Engine, home: Home) -> list[str]:
+    """Raises StorageProblem where one was registered and none is there: not mounted is not migrated."""
+    found = layout.matching_silos(home.user_data, home.workspace)
+    site = engine.sites.get(home.workspace)
+    if not found and site is not None:
+        raise StorageProblem(
+            "the silo is not there", where=site.silo.root.path, hint="convsync register", code="missing"
+        )
+    return found
 
 
 def _view(kind: Kind, path: str) -> View:
@@ -160,11 +171,11 @@ def _conflicts(outcome: Outcome) -> list[tuple[int, Unit]]:
 
 
 def migrate(engine: Engine, home: Home, data_dir: str, *, deadline: float) -> Migration | None:
-    """Fold the siblings and import. None: no silo is there to begin with (`register` makes one).
+    """Fold the siblings and import. None: no silo is there to begin with, and nobody registered (`register` makes one).
 
     Waits until `deadline` for a JP that works in a sibling. Raises LockHeld, Refused, StorageProblem.
     """
-    if not layout.matching_silos(home.user_data, home.workspace):
+    if not _silos(engine, home):
         return None
     registered = home.workspace in engine.sites
     site, _, losers = open_site(engine, home.workspace, "", None, home.user_data, data_dir)
@@ -193,10 +204,13 @@ def migrate(engine: Engine, home: Home, data_dir: str, *, deadline: float) -> Mi
     except OSError as error:
         raise storage_problem(error, site.silo.root.path, "write to the silo") from None
     finally:
-        if guest:  # nobody registered it
+        if guest:
             del site.trees[guest]
-            with engine.state.transaction():
-                engine.state.forget_root(guest)
+        with engine.state.transaction():  # of what nobody registered nothing is remembered: it may change unseen
+            for root in ([guest] if guest else []) + ([] if registered else [site.silo.root.path]):
+                engine.state.forget_root(root)
+        if not registered:
+            del engine.sites[home.workspace]
     return done
 
 

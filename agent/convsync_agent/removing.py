@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from convsync_agent import fs, setback
@@ -41,7 +42,7 @@ CLOSES = ("conflict", "lost")
 class Gone(NamedTuple):
     """`until_ms`: `trash restore` can bring it back until then; None: what it held is in the history.
 
-    `away`: the worktrees that held it and are not there now.
+    `away`: the worktrees that held it and that are missing or paused.
     """
 
     until_ms: int | None
@@ -67,13 +68,9 @@ def remove(engine: Engine, site: Site, conversation: int, *, deadline: float) ->
                 raise storage_problem(error, site.silo.root.path, "remove it") from None
         else:
             raise being_written(conversation)
-        for tree in site.watched():
-            forget(engine, site, tree.view, conversation)  # that it went says nothing any more
-        for kind in CLOSES:
-            engine.ledger.close(kind, site.id, conversation)
         engine.contents.clear()
-        settle(engine, site, {conversation})  # it is recorded as buried
-    _log(engine, site, conversation)
+        with suppress(OSError):  # a convenience (R8): it is removed, and the next cycle finds that out
+            _record(engine, site, conversation)
     return Gone(_until(engine, site, conversation) if have else None, tuple(away(site, conversation)))
 
 
@@ -210,7 +207,13 @@ def _until(engine: Engine, site: Site, conversation: int) -> int | None:
     return have.removed_ms + shelter.keep_days * DAY_MS
 
 
-def _log(engine: Engine, site: Site, conversation: int) -> None:
+def _record(engine: Engine, site: Site, conversation: int) -> None:
+    """Buried, and nothing about it is left for a person to decide."""
+    for tree in site.watched():
+        forget(engine, site, tree.view, conversation)  # that it went says nothing any more
+    for kind in CLOSES:
+        engine.ledger.close(kind, site.id, conversation)
+    settle(engine, site, {conversation})
     silo = site.silo.root.path
     row = (time.time_ns() // 1_000_000, "remove", site.id, conversation, "all", silo, silo, 0)
     with engine.state.transaction():

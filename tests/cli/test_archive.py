@@ -147,6 +147,18 @@ def test_phase6_what_is_so_already_is_skipped(machine):
     assert (done["archived"], len(done["skipped"])) == ([f"jp-c{OTHER}"], 1)
 
 
+def test_phase6_the_keyword_means_the_last_archived(machine):
+    """Contract 11, 116: the latest `archived_at`; where none is archived, exit 3."""
+    laid_out(machine)
+    machine.write(machine.silo(), OTHER, "three")
+    assert machine.run("unarchive", "archived").code == 3
+    machine.ok("archive", str(OTHER))
+    machine.ok("archive", str(ID))
+
+    assert machine.ok("unarchive", "archived", "--json").json["unarchived"] == [f"jp-c{ID}"]
+    assert machine.ok("unarchive", "archived", "--json").json["unarchived"] == [f"jp-c{OTHER}"]
+
+
 def test_phase6_no_refresh_and_behind_copies_are_moved_too(machine):
     """A person asked: every root's directory is renamed; a no-refresh copy keeps its bytes."""
     laid_out(machine, b=("--no-refresh",))

@@ -209,6 +209,30 @@ def test_phase1_a_registered_workspace_follows_its_silo(machine, agent):
     until(lambda: in_step(machine, ONE, silo(machine, "zz"), a), "an edit is durable there")
 
 
+def test_phase1_a_silo_that_is_not_there(machine):
+    """Not mounted is not migrated: exit 6, and no skeleton is made."""
+    machine.ok("register", machine.worktree("a", register=False))
+    machine.silo().rename(machine.base / "away")
+
+    assert [machine.run("migrate", *flags).code for flags in ((), ("--dry-run",))] == [6, 6]
+    assert silos(machine) == []
+
+
+def test_phase1_what_nobody_registered_is_forgotten(machine):
+    """Migrated, then a jp removes one, then registered: nothing is remembered that could bring it back."""
+    set_up(machine)
+    a = machine.base / "a"
+    machine.ok("migrate", a)
+    shutil.rmtree(machine.directory(silo(machine, "feature"), MAIN))
+    shutil.rmtree(machine.directory(silo(machine, "feature"), ONE))
+
+    machine.ok("register", a)
+
+    assert machine.directory(silo(machine, "feature"), MAIN) is None
+    assert machine.questions(silo(machine, "feature"), ONE) == ["one"]
+    assert [e["detail"] for e in status(machine)["attention"] if e["kind"] in ("lost", "removed")] == []
+
+
 def test_phase1_what_was_removed_is_not_imported(machine):
     """A tombstone stands: a left-over in a worktree is no conversation that waits for its import."""
     for name in "ab":

@@ -128,6 +128,13 @@ def test_nothing_that_was_said_is_anywhere_but_in_conversations_history_and_tras
             ("restore", REMOVED, "--version", "9", "--json"),
             ("accept", PLAIN),
             ("undo", "17000000099"),
+            ("migrate", "--dry-run"),
+            ("migrate", "--json"),
+            ("archive", DOUBLED),
+            ("archive", PLAIN, HELD, "--json"),
+            ("unarchive", PLAIN),
+            ("rm", HELD),
+            ("rm", HELD, DOUBLED, "--yes"),
             ("remove-worktree", a),
             ("register", b),
         )

@@ -94,4 +94,4 @@ def _tell(context: Context, done_word: str, later: dict[Target, list[str]], skip
     for target, trees in later.items():
         output.line(f"{done_word} {target.id}")
         for path in trees:
-            output.line(f"  {output.tilde(path)} is not there now; it follows when it is back")
+            output.line(f"  {output.tilde(path)} is missing or paused: it follows when that is over")

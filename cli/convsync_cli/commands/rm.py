@@ -91,4 +91,4 @@ def _tell(context: Context, done: Sequence[tuple[Target, Gone]]) -> None:
         else:
             output.line(f"removed {target.id}; what it held is in the history: convsync history {target.id}")
         for path in gone.away:
-            output.line(f"  {output.tilde(path)} is not there now; what it has of it stays there")
+            output.line(f"  {output.tilde(path)} is missing or paused: what it has of it stays there")
