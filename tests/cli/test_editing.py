@@ -366,6 +366,18 @@ def test_phase6_edit_with_a_lock_that_never_frees(one, editor, monkeypatch):
     assert private(one) == []
 
 
+def test_phase6_edit_that_can_be_kept_nowhere_stays_where_it_is(one, editor):
+    """Not even the history takes it: exit 6 names the private copy, and that is not removed."""
+    history = one.base / "data/convsync/history"
+    shutil.rmtree(history, ignore_errors=True)
+    gone = " ".join(f'"{one.directory(r, A)}"' for r in roots(one))
+    editor(f'{saving(one, NEW)}; rm -r {gone}; echo > "{history}"')
+    ran = one.run("edit", A, "-e")
+    (folder,) = private(one)
+    assert (ran.code, str(folder) in ran.err) == (6, True), ran
+    assert (folder / f"jp-c{A}/events.json").read_bytes() == NEW
+
+
 REFUSED = {
     "unknown": (["18", "-e"], None, 3),
     "no target": (["-e"], None, 2),
