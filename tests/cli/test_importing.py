@@ -152,6 +152,23 @@ def test_phase4_the_path_of_each_kind(manual):
     )
 
 
+@pytest.mark.parametrize("policy", ["on-write", "manual"])
+def test_phase4_import_by_the_first_write_of_a_command(machine, monkeypatch, policy):
+    """Contract 11.1, 33: a command that writes it makes all of it durable first, unmanaged files too."""
+    configured(machine, policy)
+    machine.worktree("a")
+    external(machine)
+    machine.ok("sync")
+    script = machine.base / "ed"
+    script.write_text('#!/bin/sh\nprintf "[]" > "$1"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(script))
+    machine.ok("edit", EXT, "-e")
+    assert letters(machine) == {f"jp-c{EXT}": "N"}
+    assert carried(machine)
+    assert machine.questions(machine.silo(), EXT) == []
+
+
 # -- by command --------------------------------------------------------------------------------
 
 
