@@ -7,14 +7,15 @@ started early writes what it knew then (contract 5.1, 6.1, 10.2).
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 from agents import jp_loads
-from convsync_agent.content import check_base_config, check_events, check_metadata
-from convsync_agent.names import dirname, lock_name, parse_dirname
+from convsync_agent.content import check_base_config, check_events, check_metadata, expires_at
+from convsync_agent.names import dirname, lock_name, lookalike_id, parse_dirname
 from convsync_agent.sample import locked_as_jp, write_as_jp
 from machine import as_jp, event
 
@@ -40,12 +41,31 @@ def fault(path: Path) -> str:
     return check_events((path / "events.json").read_bytes(), packed=not (path / "base_config.json").is_file())
 
 
+def unnamed(root: Path) -> list[Path]:
+    """Directories whose names are of no conversation: trashed at every start, for they have no lock (contract 6.7)."""
+    top = root / "conversations"
+    return sorted(
+        p for p in top.glob("[!.]*") if p.is_dir() and parse_dirname(p.name) is None and lookalike_id(p.name) is None
+    )
+
+
+def trash(path: Path, error: str) -> Path:
+    """Move a directory below `.trash`, under its name or the first of -1, -2, ... that is free. Returns where it is."""
+    top = path.parent / TRASH
+    top.mkdir(exist_ok=True)
+    numbered = (top / (f"{path.name}-{n}" if n else path.name) for n in itertools.count())
+    target = next(t for t in numbered if not t.exists())
+    path.rename(target)
+    (target / "TRASHED.md").write_text(f"# Trashed\n\n**Error:** {error}\n")
+    return target
+
+
 class JP:
     """One run. `silo` and `tree` hold `conversations/`."""
 
     def __init__(self, silo: Path, tree: Path):
         self.silo, self.tree = silo, tree
-        self.sanitize()
+        self.trashed = self.sanitize()
         self.projected = {parse_dirname(p.name) for p in directories(tree)}
         self.known = sorted(self.projected | {parse_dirname(p.name) for p in directories(silo)})
         self.loaded = {c: self._load(c) for c in self.known}
@@ -61,21 +81,13 @@ class JP:
         moved = []
         for root in (self.tree, self.silo):
             for path in directories(root):
-                for temp in path.glob("*.tmp"):
+                for temp in (t for t in path.glob("*.tmp") if t.is_file()):
                     temp.unlink()
-                if fault(path) and not (self.silo / "locks" / lock_name(parse_dirname(path.name))).exists():
-                    moved.append(self._trash(root, path))
+                lock = self.silo / "locks" / lock_name(parse_dirname(path.name))
+                if fault(path) and not (lock.exists() and _held(lock)):
+                    moved.append(trash(path, fault(path)))
+            moved += [trash(path, "invalid directory name") for path in unnamed(root)]
         return moved
-
-    @staticmethod
-    def _trash(root: Path, path: Path) -> Path:
-        trash = root / "conversations" / TRASH
-        trash.mkdir(exist_ok=True)
-        number = len(list(trash.iterdir()))
-        target = trash / (f"{path.name}-{number}" if (trash / path.name).exists() else path.name)
-        path.rename(target)
-        (target / "TRASHED.md").write_text("# Trashed\n")
-        return target
 
     # -- commands ---------------------------------------------------------------------
 
@@ -84,15 +96,22 @@ class JP:
         with locked_as_jp(str(self.silo), conversation):
             yield
 
-    def new(self, conversation, *texts, title="first"):
-        """`query --new`: the silo, then the worktree."""
-        metadata = as_jp({"title": title, "last_activated_at": "2023-11-14 22:13:20.0"})
+    def new(self, conversation, *texts, title="first", local=False, **fields):
+        """`query --new`: the silo, then, unless it is local, the worktree."""
+        metadata = as_jp({"title": title, "last_activated_at": "2023-11-14 22:13:20.0"} | fields)
         self.loaded[conversation] = {
             "metadata.json": metadata,
             "base_config.json": as_jp({}),
             "events.json": as_jp([event(t) for t in texts]),
         }
-        self.projected.add(conversation)
+        self.projected |= set() if local else {conversation}
+        with self.lock(conversation):
+            self.persist(conversation)
+
+    def set_local(self, conversation, *, local):
+        """`edit --local`: the silo is written, then the worktree's directory goes or is made (contract 6.4)."""
+        self.projected -= {conversation}
+        self.projected |= set() if local else {conversation}
         with self.lock(conversation):
             self.persist(conversation)
 
@@ -179,6 +198,16 @@ class JP:
             for old in durable:
                 shutil.rmtree(old)
             shutil.copytree(ours[0], self.silo / "conversations" / ours[0].name, copy_function=shutil.copyfile)
+
+    def expire(self, now_ns, active=()):
+        """At the end of a run, without a lock: what any live copy says is over goes from both roots (contract 6.8)."""
+        ends = {p: expires_at((p / FILES[0]).read_bytes()) for r in (self.silo, self.tree) for p in directories(r)}
+        over = {parse_dirname(p.name) for p, end in ends.items() if end is not None and end <= now_ns} - set(active)
+        for root in (self.tree, self.silo):
+            for path in directories(root):
+                if parse_dirname(path.name) in over:
+                    shutil.rmtree(path)
+        return over
 
     def leave(self):
         """At the end of every run: lock files that nobody holds go."""

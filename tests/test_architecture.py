@@ -15,21 +15,19 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
-    "gitevidence", "gitindex", "hints",
-    "imports", "model", "names", "plan", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "settings", "stale", "strict_json", "summary",
-    "transition",
+    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
+    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "rawjson", "receipt",
+    "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json", "summary",
+    "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "agenda", "apply", "aside", "chosen", "comparing", "contention", "departed", "editing", "engine",
-    "followup", "health", "holdings", "index", "knowledge",
-    "guard", "importing",
-    "leaving", "ledger", "looking", "lookout", "loop", "losses", "outcome", "projecting", "provenance", "publish",
-    "recording", "recover", "recovering", "registry", "removals", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "undoing", "vault", "verifying",
-    "toggling", "withdrawal",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "chosen", "comparing", "contention",
+    "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
+    "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
+    "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing",
+    "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots",
+    "targets", "tidying", "toggling", "undoing", "vault", "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -50,7 +48,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    "subprocess": {"registry", "home", "editor"},  # git, asked by a person; the demo's own processes; an editor
+    # git, asked by a person; the demo's own processes; the command of `lock`; an editor
+    "subprocess": {"registry", "home", "running", "editor"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -37,12 +37,13 @@ class Aside:
         """Seconds until one that is set aside is asked again."""
         return AGAIN if self.sites else float("inf")
 
-    def check(self, engine: Engine, agenda: Agenda) -> None:
+    def check(self, engine: Engine, agenda: Agenda, *, write: bool = False) -> None:
         """Ask every root: as a writer would find it when there is something to do, else only whether it is there."""
         self.sites = {k: s for k, s in self.sites.items() if k not in engine.sites}  # the registry was read anew
         known = engine.sites | self.sites
         roots = {k: _roots(s) for k, s in known.items()}
-        write = not agenda.idle() or bool(self.sites)  # also what is due in a moment: the work begins after this
+        # What is due in a moment counts, too: the work begins after this.
+        write = write or not agenda.idle() or bool(self.sites)
         silent = self._pulse.silent({r for k in known for r in roots[k]}, write=write, patience=PATIENCE)
         for key in known:
             dead = roots[key] & silent

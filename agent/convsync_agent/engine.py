@@ -47,7 +47,7 @@ from convsync_agent.removals import Removals
 from convsync_agent.results import Done, Journal, Result
 from convsync_agent.scan import View
 from convsync_agent.settings import Settings
-from convsync_agent.site import Site, load_sites, resolve
+from convsync_agent.site import Site, arrive, load_sites, resolve
 from convsync_agent.snapshots import Sightings, take
 from convsync_agent.staging import Retired, remove_if_empty, settle
 from convsync_agent.state import State
@@ -59,7 +59,7 @@ PASSES = 6  # the longest way: bury, lift, import, update, look back; one to spa
 class Engine:
     """The whole of convsync without a loop: `rescan` says what to look at, `cycle` does it."""
 
-    def __init__(self, state: State, data_dir: str, settings: Settings) -> None:
+    def __init__(self, state: State, data_dir: str, settings: Settings, *, look: bool = True) -> None:
         self.state = state
         self.settings = settings
         self.history = History(data_dir)
@@ -71,29 +71,47 @@ class Engine:
         self.eye = Eye(time.time_ns, self.sightings.age, lambda *key: key in self.closed, self.contents)
         self.policy = Policy(ImportPolicy(settings.import_policy), Guard(settings.policy))
         self.ledger = Ledger(state)
-        self.sites = load_sites(state, _now_ms())
+        self.sites = load_sites(state, _now_ms(), look=look)
         self.waiting: list[Retired] = []
         self.staged_in: set[Root] = set()
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
         self.vault = Vault(data_dir, settings.trash_keep_days)
-        self.removals = Removals(state, self.vault.shelter, Graves(data_dir))
+        self.removals = Removals(state, self.vault.shelter, Graves(data_dir), self.history)
         self.holdings = Holdings(state)
         self.losses = Losses(self)
+
+    def roots(self) -> set[str]:
+        """Every silo and every worktree's `.jp`, by path."""
+        return {r for s in self.sites.values() for r in (s.silo.root.path, *s.trees)}
 
     def sites_of(self, root: str) -> list[Site]:
         """The workspaces to which a root belongs."""
         return [s for s in self.sites.values() if s.silo.root.path == root or root in s.trees]
 
     def renewed(self) -> Engine:
-        """The same after the registry changed: sites taken anew, what is known of the disk and of writers kept."""
-        fresh = Engine(self.state, self.history.data_dir, self.settings)
+        """The same after the registry changed: what is known of the disk and of writers kept, no root looked at yet."""
+        fresh = Engine(self.state, self.history.data_dir, self.settings, look=False)
         fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
         fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
         fresh.losses.copies, fresh.losses.written = self.losses.copies, self.losses.written
         return fresh
 
+    def remember(self, old: Engine) -> None:
+        """Since when its worktrees are what they are, and when they changed last."""
+        for key, site in self.sites.items():
+            for store, tree in site.trees.items():
+                before = old.sites[key].trees.get(store) if key in old.sites else None
+                if before is not None:
+                    tree.last_change_ms = before.last_change_ms
+                    tree.since_ms = before.since_ms if before.state is tree.state else tree.since_ms
+
     # -- what to look at --------------------------------------------------------
+
+    def arrive(self) -> None:
+        """The first look at every path, once it is known that they answer."""
+        for site in self.sites.values():
+            arrive(site, _now_ms())
 
     def locate(self, site: Site) -> bool:
         """Look what is at each path now, and note who went or came back. True if anything changed."""

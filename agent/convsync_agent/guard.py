@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from convsync_agent.chosen import fault_in, look
+from convsync_agent.chosen import Contents, fault_in, look, read_units
+from convsync_agent.content import metadata_contains
 from convsync_agent.contention import RETRY_SECONDS, lock_held, wait_for_lock
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, storage_problem
 from convsync_agent.index import IndexEntry
-from convsync_agent.locks import BusyError, HeldLock, conversation_lock
-from convsync_agent.model import INTENTS, Copy, Presence, Projection, Unit
+from convsync_agent.locks import SESSION, BusyError, HeldLock, conversation_lock
+from convsync_agent.model import INTENTS, METADATA, Copy, Digest, Presence, Projection, Unit
 from convsync_agent.names import id_text
 from convsync_agent.projecting import project, unproject
 from convsync_agent.restoring import Restored, put_current
@@ -74,12 +75,31 @@ class Guard:
         contents, self._dirty = self._dirty, {}
         with taking_all(self.engine):
             done = put_current(
-                self.engine, self.site, self.conversation, contents, why="edited", deadline=time.monotonic()
+                self.engine,
+                self.site,
+                self.conversation,
+                contents,
+                why="edited",
+                deadline=time.monotonic(),
+                contained=self._contained(contents),
             )
         self.written.written += [r for r in done.written if r not in self.written.written]
         self.written.left, self.written.files = done.left, self.written.files + done.files
         if self.tree is not None:
             self.reach(self.tree, self.projection)
+
+    def _contained(self, contents: Contents) -> set[tuple[Unit, Digest]]:
+        """Metadata that says the same but for an earlier activation: a history full of those pushes out what counts."""
+        new = dict(contents.get(Unit.METADATA, ())).get(METADATA)
+        found = set()
+        for copy in self.copies() if new is not None else ():
+            try:
+                old = dict(read_units(copy)[Unit.METADATA]).get(METADATA)
+            except Refused:  # it changes just now: then it is kept
+                continue
+            if new is not None and old is not None and metadata_contains(new, old):
+                found.add((Unit.METADATA, copy.metadata.digest))
+        return found
 
     def reach(self, tree: Tree, projection: Projection) -> bool:
         """Create or delete the projection in one worktree. False: it was so already."""
@@ -125,13 +145,14 @@ def held(
 
 
 @contextmanager
-def locked(site: Site, conversation: int, deadline: float) -> Iterator[HeldLock]:
-    """JP's lock, waited for until `deadline`. Raises LockHeld, StorageProblem."""
+def locked(site: Site, conversation: int, deadline: float, *, session: str = SESSION) -> Iterator[HeldLock]:
+    """JP's lock, waited for until `deadline`; `session` tells others whose. Raises LockHeld, StorageProblem."""
     with ExitStack() as stack:
         while True:
             wait_for_lock(site, conversation, deadline)
             try:
-                lock = stack.enter_context(conversation_lock(site.silo.root.path, conversation, site.stores))
+                ours = conversation_lock(site.silo.root.path, conversation, site.stores, session)
+                lock = stack.enter_context(ours)
             except BusyError:
                 if time.monotonic() >= deadline:
                     raise lock_held(site, conversation) from None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from convsync_agent import layout, locks, scan
 from convsync_agent.errors import StorageProblem, kind_of, reason_of, storage_problem
@@ -64,6 +64,16 @@ class IndexEntry:
         return _presence(durable=durable, here=bool(self.worktrees))
 
 
+class Label(NamedTuple):
+    """A label to look for. `value` None: any."""
+
+    key: str
+    value: str | None = None
+
+    def among(self, labels: Mapping[str, tuple[str, ...]]) -> bool:
+        return self.key in labels and (self.value is None or self.value in labels[self.key])
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What to list; every part narrows. `worktree` is the path of a registered one, None means all."""
@@ -74,6 +84,7 @@ class Filter:
     prefix: str = ""
     archived: bool = False
     behind: bool = False
+    labels: tuple[Label, ...] = ()
     sort: Sort = Sort.ACTIVITY
     reverse: bool = False
     limit: int | None = None
@@ -198,17 +209,23 @@ def list_conversations(
             busy = locks.all_busy(site.silo.root.path)
             entries += [(e, *facts) for e in load_index(site, report) if (facts := _selected(e, wanted, busy))]
     with Shelf() as shelf:
+        known: dict[int, Metadata] = {}
+        if wanted.labels:
+            known = {id(e): shelf.metadata(_scoped(e, wanted.worktree)) for e, _, _ in entries}
+            entries = [r for r in entries if all(one.among(known[id(r[0])].labels) for one in wanted.labels)]
         seen = {id(e): shelf.summary(_scoped(e, wanted.worktree)) for e, _, _ in entries} if _reads(wanted) else {}
         entries.sort(key=lambda row: _rank(row[0], seen.get(id(row[0])), wanted.sort), reverse=_downwards(wanted))
         chosen = entries if wanted.limit is None else entries[: wanted.limit]
-        return [_row(shelf, e, (p, s), _scoped(e, wanted.worktree), seen.get(id(e))) for e, p, s in chosen]
+        return [
+            _row(shelf, e, (p, s), _scoped(e, wanted.worktree), seen.get(id(e)), known.get(id(e))) for e, p, s in chosen
+        ]
 
 
 def describe(site: Site, entry: IndexEntry) -> Conversation:
     """One conversation as `ls` shows it, whatever its status."""
     busy = locks.all_busy(site.silo.root.path)
     with Shelf() as shelf:
-        return _row(shelf, entry, (entry.overall, _status(entry, busy)), entry.spots, None)
+        return _row(shelf, entry, (entry.overall, _status(entry, busy)), entry.spots)
 
 
 def _selected(entry: IndexEntry, wanted: Filter, busy: frozenset[str]) -> tuple[Presence, Status] | None:
@@ -263,10 +280,11 @@ def _row(
     entry: IndexEntry,
     facts: tuple[Presence, Status],
     spots: Sequence[Spot],
-    summary: Summary | None,
+    summary: Summary | None = None,
+    metadata: Metadata | None = None,
 ) -> Conversation:
     summary = summary or shelf.summary(spots)
-    metadata = shelf.metadata(spots)
+    metadata = metadata or shelf.metadata(spots)
     title = metadata.title if metadata.title is not None else (shelf.first_request(spots) or "")[:TITLE_CHARS]
     return Conversation(entry, *facts, title, summary.events, _activity(entry, summary), metadata)
 

@@ -11,7 +11,6 @@ The table of watches is our own (`watches`): watchdog's keeps an object and a di
 from __future__ import annotations
 
 import array
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -279,8 +278,7 @@ class InotifyWatcher:
             self._sort(wd, mask, os.fsdecode(name))
         except Exception as error:  # noqa: BLE001  # a reader that stops leaves everything deaf
             _log.warning("event dropped: %s", type(error).__name__)
-            with contextlib.suppress(Exception):
-                self._put(Hint(Change.DEAF, detail=type(error).__name__))
+            self._put(Hint(Change.DEAF, detail=type(error).__name__))
 
     def _sort(self, wd: int, mask: int, name: str) -> None:
         if mask & _OVERFLOW:

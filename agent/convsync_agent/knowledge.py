@@ -179,8 +179,9 @@ class Knower:
             unit = Unit.METADATA if name == METADATA else Unit.STREAM if name in STREAM_FILES else Unit.EXTRAS
             now = time.time_ns() // 1_000_000
             rows = [(name, raw, mtime_ns)]
+            valid = unit is Unit.EXTRAS  # of a unit it may be half
             self.history.keep(
-                site.id, conversation, unit, rows, root=root.path, at_ms=now, why=why, valid=False, events=None
+                site.id, conversation, unit, rows, root=root.path, at_ms=now, why=why, valid=valid, events=None
             )
 
         return save

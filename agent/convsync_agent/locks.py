@@ -62,11 +62,14 @@ class HeldLock:
 
 
 @contextmanager
-def conversation_lock(silo: str, conversation: int, stores: Iterable[str] = ()) -> Iterator[HeldLock]:
+def conversation_lock(
+    silo: str, conversation: int, stores: Iterable[str] = (), session: str = SESSION
+) -> Iterator[HeldLock]:
     """Hold JP's lock on one conversation. Raises BusyError at once, OSError where locks cannot work.
 
     `stores` are the `.jp` directories of the worktrees concerned: a stray lock file there is what the
     JP of that checkout uses while the silo's is absent (contract 7.1), so it is taken too, not created.
+    `session` is written into the file for whoever has to wait.
     Whoever holds it may ask again, in the same thread: only the outermost releases.
     """
     name = lock_name(conversation)
@@ -76,7 +79,7 @@ def conversation_lock(silo: str, conversation: int, stores: Iterable[str] = ()) 
     try:
         path = os.path.join(silo, LOCKS, name)
         if _hold(path, covered, taken, create=True):
-            _describe(taken[0][1])
+            _describe(taken[0][1], session)
         for store in stores:
             stray = os.path.join(store, LOCKS, name)
             if os.path.lexists(stray):
@@ -137,10 +140,10 @@ def _same_inode(path: str, fd: int) -> bool:
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _describe(fd: int) -> None:
+def _describe(fd: int, session: str) -> None:
     """Write who holds it, in JP's form: shown in JP's contention message (contract 7.1)."""
     now = datetime.now(UTC).isoformat()
-    text = json.dumps({"pid": os.getpid(), "session": SESSION, "acquired_at": now}, separators=(",", ":"))
+    text = json.dumps({"pid": os.getpid(), "session": session, "acquired_at": now}, separators=(",", ":"))
     with contextlib.suppress(OSError):  # diagnostic only: a full disk must not cost us the lock
         os.ftruncate(fd, 0)
         os.pwrite(fd, text.encode(), 0)
@@ -226,7 +229,7 @@ def remove_own_leftovers(silo: str) -> int:
     """Remove lock files that a crash of ours left: free, and with our session name in them."""
     removed = 0
     try:
-        names = [n for n in os.listdir(os.path.join(silo, LOCKS)) if _is_lock(n)]
+        names = [n for n in os.listdir(os.path.join(silo, LOCKS)) if is_lock(n)]
     except OSError:
         return 0
     for name in names:
@@ -241,7 +244,8 @@ def remove_own_leftovers(silo: str) -> int:
     return removed
 
 
-def _is_lock(name: str) -> bool:
+def is_lock(name: str) -> bool:
+    """`jp-c<digits>.lock`; others in that directory are not of a conversation (contract 12.4)."""
     conversation = parse_id(name.removesuffix(".lock"))
     return conversation is not None and name == lock_name(conversation)
 

@@ -9,8 +9,9 @@ from convsync_agent import publish
 from convsync_agent.health import Health
 from convsync_agent.hints import Hint, Watcher
 from convsync_agent.mounts import needs_polling
+from convsync_agent.poll import PollingWatcher
 from convsync_agent.site import Site, TreeState
-from convsync_agent.watch import choose_watcher
+from convsync_agent.watch import best_watcher, choose_watcher
 
 
 class Lookout:
@@ -59,6 +60,19 @@ class Lookout:
         self._watcher = choose_watcher(self._put)
         self.health.replaced(self._watcher)
         self._watcher.watch_signals(self._signals)
+
+    def improve(self) -> bool:
+        """Out of descriptors once is not out of them for ever. True: a better watcher is out, every root unarmed."""
+        if not isinstance(self._watcher, PollingWatcher):
+            return False
+        better = best_watcher(self._put)
+        if better is None:
+            return False
+        self._watcher.close()
+        self._watcher = better
+        self.health.replaced(better)
+        better.watch_signals(self._signals)
+        return True
 
     def close(self) -> None:
         self._watcher.close()

@@ -72,13 +72,15 @@ class Agent:
                 self._stop()
 
     def _start(self) -> None:
-        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings)
+        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings, look=False)
         self.lookout = Lookout(self.hints.put, self.runtime_dir)
         self.aside = Aside(self.state_dir)
-        self.aside.check(self.engine, self.agenda)
+        self.aside.check(self.engine, self.agenda, write=True)
+        self.engine.arrive()
         recovered = recover(self.engine)
         self._arm_all()
         self._rescan_all("start")
+        self.aside.check(self.engine, self.agenda, write=True)
         self._work(everything=True)
         for name in os.listdir(self.signals):  # asked before anybody was listening
             self._on_signal(name)
@@ -100,7 +102,7 @@ class Agent:
             self.lookout.close()
         if hasattr(self, "engine"):
             self.engine.settle_waiting(self.engine.sites)
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(OSError):  # what is not copied into the file is in the log beside it
                 self.engine.state.checkpoint()
             self.engine.state.close()
         publish.remove(self.state_dir)
@@ -272,7 +274,8 @@ class Agent:
             self.lookout.replace()
             self.agenda.rescan_all("watcher replaced")
         elif due.rescan:
-            if any(self.engine.locate(s) for s in self.engine.sites.values()):
+            moved = [self.engine.locate(s) for s in self.engine.sites.values()]
+            if self.lookout.improve() or any(moved):
                 self._arm_all()
             self._rescan_all("net")
 
@@ -307,16 +310,13 @@ class Agent:
         """The registry changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
         self.agenda.touched = True
-        old = {r for s in self.engine.sites.values() for r in (s.silo.root.path, *s.trees)}
         fresh = self.engine.renewed()
-        for key, site in fresh.sites.items():
-            for store, tree in site.trees.items():
-                before = self.engine.sites[key].trees.get(store) if key in self.engine.sites else None
-                if before is not None:
-                    tree.last_change_ms = before.last_change_ms
-                    tree.since_ms = before.since_ms if before.state is tree.state else tree.since_ms
+        gone = self.engine.roots() - fresh.roots()
+        self.aside.check(fresh, self.agenda, write=True)
+        fresh.arrive()
+        fresh.remember(self.engine)
         self.engine = fresh
-        for root in old - {r for s in fresh.sites.values() for r in (s.silo.root.path, *s.trees)}:
+        for root in gone:
             self.lookout.disarm(root)
         self.agenda.rescan_all("registry")
 

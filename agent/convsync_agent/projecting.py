@@ -10,19 +10,17 @@ import time
 
 from convsync_agent import fs, layout
 from convsync_agent.chosen import being_written, look
-from convsync_agent.contention import lock_held
 from convsync_agent.engine import Engine
-from convsync_agent.errors import NotFound, Refused, StorageProblem
+from convsync_agent.errors import NotFound, Refused
 from convsync_agent.imported import Importer
 from convsync_agent.locks import HeldLock
 from convsync_agent.model import BOTH, Copy, FileCopy, Grade, Partition
 from convsync_agent.names import id_text
 from convsync_agent.plan import Import
 from convsync_agent.recording import forget
-from convsync_agent.results import Done, Failed, Result
 from convsync_agent.scan import Place
 from convsync_agent.site import Site, Tree, TreeState
-from convsync_agent.withdrawal import keep_unsafe, safe_digests, withdraw
+from convsync_agent.withdrawal import keep_unsafe, require_done, safe_digests, withdraw
 
 
 def project(engine: Engine, site: Site, tree: Tree, conversation: int) -> bool:
@@ -42,7 +40,7 @@ def project(engine: Engine, site: Site, tree: Tree, conversation: int) -> bool:
     engine.staged_in.add(tree.root)
     [result] = list(importer.imports([action]))
     engine.contents.clear()
-    _require_done(site, conversation, result)
+    require_done(site, conversation, result)
     tree.view.listing.put(conversation, (Place(silo.name, archived=False),))
     _remember(engine, tree, conversation, unprojected=False)
     _log(engine, site, "project", conversation, tree, action.size)
@@ -63,7 +61,7 @@ def unproject(engine: Engine, site: Site, tree: Tree, conversation: int, lock: H
         return False
     _require_sound(silo)
     for result in keep_unsafe(engine, site, here, silo, "unprojected"):
-        _require_done(site, conversation, result)
+        require_done(site, conversation, result)
     _remember(engine, tree, conversation, unprojected=True)  # before it goes, or a death in between forgets why
     try:
         withdraw(engine, site, here, lock, safe=safe_digests([silo, here]), why="unprojected")
@@ -126,15 +124,6 @@ def _require_sound(silo: Copy) -> None:
         name = id_text(silo.conversation)
         detail = fault or "a file of it is missing"
         raise Refused(f"the durable copy is not valid ({detail})", where=name, hint="convsync status", code="not-valid")
-
-
-def _require_done(site: Site, conversation: int, result: Result) -> None:
-    if isinstance(result, Failed):
-        problem = result.problem
-        where = problem.root.path if problem.root else site.silo.root.path
-        raise StorageProblem(problem.detail, where=where, hint="convsync status", code=problem.kind)
-    if not isinstance(result, Done):
-        raise lock_held(site, conversation) if result.reason == "locked" else being_written(conversation)
 
 
 def _remember(engine: Engine, tree: Tree, conversation: int, *, unprojected: bool) -> None:

@@ -52,7 +52,9 @@ def register(
     user_data = jp_user_data_dir()
     known = engine.sites.get(workspace)
     already = known is not None and store in known.trees
-    site, created, merged = _site(engine, workspace, store, slug, user_data, data_dir)
+    site, created, merged = open_site(engine, workspace, store, slug, user_data, data_dir)
+    for loser in merged:
+        silos.merge(engine, site, loser, data_dir)
     row = Worktree(worktree, workspace, refresh, False, time.time_ns() // 1_000_000, None, None)
     if already and known is not None:
         row = known.trees[store].worktree._replace(refresh=refresh)
@@ -98,10 +100,10 @@ def _require_slug(slug: str | None) -> None:
         )
 
 
-def _site(
+def open_site(
     engine: Engine, workspace: str, store: str, slug: str | None, user_data: str, data_dir: str
 ) -> tuple[Site, str, list[str]]:
-    """The site, the final name of a silo that has just been started ('' if it existed), and merged siblings."""
+    """The site, the final name of a silo that has just been started ('' if it existed), and the siblings to fold."""
     found = layout.matching_silos(user_data, workspace)
     known = engine.sites.get(workspace)
     if not found:
@@ -122,10 +124,7 @@ def _site(
         site = Site(Workspace(workspace, chosen, user_data), View(Root(Kind.SILO, chosen), records=records))
         site.trees = known.trees if known is not None else {}
     resolve(site, 0)
-    merged = [loser for loser in found if loser != chosen]
-    for loser in merged:
-        silos.merge(engine, site, loser, data_dir)
-    return site, "", merged
+    return site, "", [loser for loser in found if loser != chosen]
 
 
 def _require_conversations(engine: Engine, known: Site | None, silo: str) -> None:

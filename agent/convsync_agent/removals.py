@@ -16,8 +16,21 @@ from convsync_agent.content import expires_at, title_of
 from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
 from convsync_agent.graves import Graves
+from convsync_agent.history import History
 from convsync_agent.homecoming import taken_away
-from convsync_agent.model import BOTH, METADATA, SECOND, Absence, Copy, Digest, Fate, Partition, Readable, Unit
+from convsync_agent.model import (
+    BOTH,
+    METADATA,
+    SECOND,
+    Absence,
+    Copy,
+    Digest,
+    Fate,
+    Partition,
+    Readable,
+    Root,
+    Unit,
+)
 from convsync_agent.plan import Bury, Lift, PutBack
 from convsync_agent.records import unpack, unpack_digest
 from convsync_agent.results import Done, Result
@@ -41,6 +54,7 @@ class Removals:
     state: State
     shelter: Shelter
     graves: Graves
+    history: History
     locked: dict[tuple[str, int], int] = field(default_factory=dict)
     expiring: Expiring = field(init=False)
     _decided: dict[tuple[str, int], tuple[Vanished, Fate]] = field(default_factory=dict)
@@ -71,7 +85,8 @@ class Removals:
         young = {k: d for k, d in self._decided.items() if now - d[0].missed_ns < BRAKE_NS + 2 * SECOND}
         self._decided = young
         recent = {c: decided for (w, c), decided in young.items() if w == site.id and c not in gone}
-        missing = [self._facts(site, c) for c in sorted(gone)]
+        unprojected = {t.root: self.state.unprojected(t.root.path) for t in site.trees.values()}
+        missing = [self._facts(site, c, unprojected) for c in sorted(gone)]
         total = len(site.silo.records.keys() | recent.keys())
         absences = {}
         for verdict in safety.judge([*missing, *(v for v, _ in recent.values())], total):
@@ -100,11 +115,11 @@ class Removals:
             scan.note_missing(view, began, time.time_ns())
         return gone - site.silo.listing.conversations()
 
-    def _facts(self, site: Site, conversation: int) -> Vanished:
+    def _facts(self, site: Site, conversation: int, unprojected: Mapping[Root, Mapping[int, int]]) -> Vanished:
         missed = site.silo.missed[conversation]
         locked = missed.first_ns - self.locked.get((site.id, conversation), 0) <= LOCK_NS
         locked = locked or bool(locks.busy_conversations(site.silo.root.path, [conversation]))
-        projections = tuple(self._trace(t, conversation) for t in site.trees.values())
+        projections = tuple(_trace(t, conversation, unprojected[t.root].get(conversation)) for t in site.trees.values())
         there = {p.root.path for p in projections if p.trace is Trace.HOLDS}
         due = self._due(site.id, conversation, missed.first_ns)
         return Vanished(
@@ -119,19 +134,6 @@ class Removals:
             expired=not due and bool(self.expiring.roots(site.id, conversation, missed.first_ns) - there),
             due=due,
         )
-
-    def _trace(self, tree: Tree, conversation: int) -> Projection:
-        view = tree.view
-        if tree.state is not TreeState.WATCHING:
-            return Projection(view.root, Trace.UNKNOWN)
-        if conversation in view.listing.conversations():
-            return Projection(view.root, Trace.HOLDS)
-        missed = view.missed.get(conversation)
-        said_ms = self.state.unprojected(view.root.path).get(conversation)
-        if missed is None or (said_ms is not None and _commanded(view, conversation, said_ms, missed)):
-            return Projection(view.root, Trace.NEVER)  # what a command took away is no witness
-        certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
-        return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
 
     def _due(self, workspace: str, conversation: int, missed_ns: int) -> bool:
         """The durable copy, as it is kept, was to go by then."""
@@ -165,19 +167,24 @@ class Removals:
 
     # -- what is done about it --------------------------------------------------------
 
-    def bury(self, site: Site, action: Bury) -> list[Result]:
-        """A tombstone with every content there ever was; the kept copy's days begin."""
+    def bury(self, site: Site, action: Bury, more: Iterable[tuple[Unit, Digest]] = ()) -> list[Result]:
+        """A tombstone with every content there ever was, and with `more`; the kept copy's days begin."""
         now_ms = time.time_ns() // 1_000_000
-        self.graves.bury(
-            site.id, action.conversation, self._lineage(site, action.conversation), at_ms=now_ms, why=action.why
-        )
+        digests = self._lineage(site, action.conversation)
+        for unit, digest in more:
+            digests[unit].add(digest)
+        self.graves.bury(site.id, action.conversation, digests, at_ms=now_ms, why=action.why)
         self.shelter.removed(site.id, action.conversation, now_ms)
         return [Done(action)]
 
-    def _lineage(self, site: Site, conversation: int) -> Mapping[Unit, set[Digest]]:
+    def _lineage(self, site: Site, conversation: int) -> dict[Unit, set[Digest]]:
         digests: dict[Unit, set[Digest]] = {Unit.STREAM: set(), Unit.METADATA: set()}
         for unit, raw in self.state.lineage(site.id, conversation):
             digests[Unit(unit)].add(unpack_digest(raw))
+        # Where the state was lost, the history still knows what was durable once and was replaced.
+        for version in self.history.versions(site.id, conversation):
+            if version.unit in digests and version.root == site.silo.root.path:
+                digests[version.unit].add(version.digest)
         for view in (site.silo, *(t.view for t in site.trees.values())):
             raw_record = view.records.get(conversation)
             if raw_record is not None:
@@ -222,6 +229,20 @@ class Removals:
         if self.graves.stands(workspace, conversation):
             self.graves.lift(workspace, conversation)
             self.shelter.returned(workspace, conversation)
+
+
+def _trace(tree: Tree, conversation: int, unprojected_ms: int | None) -> Projection:
+    """What one worktree says of it. `unprojected_ms`: when a command of ours took the projection away."""
+    view = tree.view
+    if tree.state is not TreeState.WATCHING:
+        return Projection(view.root, Trace.UNKNOWN)
+    if conversation in view.listing.conversations():
+        return Projection(view.root, Trace.HOLDS)
+    missed = view.missed.get(conversation)
+    if missed is None or (unprojected_ms is not None and _commanded(view, conversation, unprojected_ms, missed)):
+        return Projection(view.root, Trace.NEVER)  # what a person had taken away there is no witness
+    certain = missed.looked_ns - missed.first_ns >= safety.CERTAIN_NS
+    return Projection(view.root, Trace.VANISHED if certain else Trace.MISSING, missed.first_ns)
 
 
 def _commanded(view: View, conversation: int, said_ms: int, missed: Missed) -> bool:

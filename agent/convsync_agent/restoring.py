@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -80,12 +80,22 @@ def make_current(
 
 
 def put_current(
-    engine: Engine, site: Site, conversation: int, contents: Contents, *, why: str, deadline: float
+    engine: Engine,
+    site: Site,
+    conversation: int,
+    contents: Contents,
+    *,
+    why: str,
+    deadline: float,
+    contained: Collection[tuple[Unit, Digest]] = (),
 ) -> Restored:
-    """The same without what comes before and after: what may be done while JP's lock is held. Nothing is recorded."""
-    done = Restored()
+    """The same without what comes before and after: what may be done while JP's lock is held. Nothing is recorded.
+
+    `contained`: what the new content has everything of, so that it need not be kept.
+    """
+    done = Restored(kept=set(contained))
     unstable = 0
-    with _laid_out(engine.history.data_dir, conversation, contents) as source:
+    with laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
             wait_for_lock(site, conversation, deadline)
             copies = look(engine, site, conversation)
@@ -269,7 +279,7 @@ def _root_of(action: Action) -> Root:
 
 
 @contextmanager
-def _laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[Copy]:
+def laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[Copy]:
     """The content as a directory of its own, dated now: what `apply` can read, check and read again."""
     _sweep(data_dir)
     top = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=data_dir)

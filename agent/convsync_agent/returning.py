@@ -33,7 +33,7 @@ class Returning:
 
     _next: float = 0.0
     _admin: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    _elsewhere: dict[tuple[str, str], int] = field(default_factory=dict)
+    _elsewhere: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def wait(self) -> float:
         return max(0.0, self._next - time.monotonic())
@@ -51,6 +51,8 @@ class Returning:
             if site.silo_state is Readable.MISSING and layout.silo_identity(silo, used=bool(site.silo.records)):
                 agenda.rearm(silo)  # a file system that is mounted tells nobody
             for tree in list(site.trees.values()):
+                if tree.state is not TreeState.MISSING:
+                    self._elsewhere.pop(tree.root.path, None)
                 engine.holdings.refresh(site, tree)
                 if tree.state is TreeState.MISSING and os.path.lexists(os.path.join(tree.root.path, layout.ID_FILE)):
                     agenda.rearm(tree.root.path)
@@ -120,7 +122,9 @@ class Returning:
                 continue
             if (other.home.device, other.home.sight) == (home.device, home.sight):
                 now = time.monotonic_ns()
-                since = self._elsewhere.setdefault((tree.root.path, other.root.path), now)
+                there, since = self._elsewhere.get(tree.root.path, ("", now))
+                since = since if there == other.root.path else now
+                self._elsewhere[tree.root.path] = (other.root.path, since)
                 return other.worktree.path if now - since >= MOVED_NS else None
         return None
 

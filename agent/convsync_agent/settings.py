@@ -18,7 +18,7 @@ MAX_DAYS = 36_500
 MAX_VERSIONS = 1_000_000
 MAX_BYTES = 1 << 60
 
-TARGET_ID = r"(jp-c)?[0-9]{1,19}"
+TARGET_ID = r"(jp-c)?[0-9]{1,19}|jp-c[0-9]{1,19}-[0-9a-z]{5}"
 """A conversation id where a target is configured."""
 
 SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGTkmgt]i?[Bb]|[Bb]|)"
@@ -171,7 +171,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             "target_default",
             "Which conversation is meant when a command names none and the session has none.",
             "target",
-            ("ask", "last", "recent", "newest", "last-created", "prev", "session"),
+            ("ask", "last", "last-activated", "recent", "newest", "last-created", "prev", "previous", "session"),
         ),
         "notify.desktop": Key("notify_desktop", "Tell the desktop when something needs attention.", "bool"),
         "notify.command": Key("notify_command", "A command to run when something needs attention.", "text"),

@@ -81,8 +81,11 @@ class Site:
         ]
 
 
-def load_sites(state: State, now_ms: int) -> dict[str, Site]:
-    """Every registered workspace with the records of its roots."""
+def load_sites(state: State, now_ms: int, *, look: bool = True) -> dict[str, Site]:
+    """Every registered workspace with the records of its roots.
+
+    Without `look` no root is touched, as one that does not answer would stop whoever asks: `arrive` comes later.
+    """
     sites = {}
     for workspace in state.workspaces():
         silo = View(Root(Kind.SILO, workspace.silo), Listing(), state.records(workspace.id, workspace.silo))
@@ -99,11 +102,17 @@ def load_sites(state: State, now_ms: int) -> dict[str, Site]:
     for site in sites.values():
         for conversation, root, unit, digest in state.behind(site.id):
             site.behind[conversation, Root(Kind.WORKTREE, root), Unit(unit)] = unpack_digest(digest)
-        resolve(site, now_ms)
-        for tree in site.trees.values():
-            if tree.state is TreeState.MISSING and tree.home is not None and tree.home.went_ms:
-                tree.since_ms = tree.home.went_ms  # who looked then wrote it down
+        if look:
+            arrive(site, now_ms)
     return sites
+
+
+def arrive(site: Site, now_ms: int) -> None:
+    """The first look at every path of a workspace."""
+    resolve(site, now_ms)
+    for tree in site.trees.values():
+        if tree.state is TreeState.MISSING and tree.home is not None and tree.home.went_ms:
+            tree.since_ms = tree.home.went_ms  # who looked then wrote it down
 
 
 def resolve(site: Site, now_ms: int) -> bool:

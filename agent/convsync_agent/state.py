@@ -2,7 +2,7 @@
 
 A convenience (R8): delete it at any moment and no conversation changes. It holds ids, digests, stamps
 and paths of roots, never a title, a slug or text (R9). WAL and synchronous=FULL: what was committed
-survives a power failure (docs/decisions/0002-state-store.md).
+survives a power failure (docs/adr/0002-state-store.md).
 """
 
 from __future__ import annotations
@@ -233,7 +233,11 @@ class State(WhereaboutsTables):
         self._db.execute("DELETE FROM log WHERE rowid <= (SELECT max(rowid) FROM log) - ?", (LOG_ROWS,))
 
     def checkpoint(self) -> None:
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Copy the log into the file. Raises OSError."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, f"the state file: {error}") from None
 
 
 def writer(directory: str) -> State:
@@ -284,6 +288,13 @@ def reader(directory: str) -> State | None:
     except sqlite3.Error as error:
         raise _broken(error, path) from None
     return State(db) if found else None
+
+
+def scratch() -> State:
+    """An empty one in memory, for who only looks where nothing was ever registered."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    _migrate(db, ":memory:")
+    return State(db)
 
 
 def _quoted(path: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -32,6 +33,7 @@ class Metadata:
     pinned_ms: int | None = None
     archived_ms: int | None = None
     expires_ms: int | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse_timestamp(text: str) -> int | None:
@@ -79,7 +81,16 @@ def parse_metadata(raw: bytes) -> Metadata:
         pinned_ms=_ms(fields.get("pinned_at")),
         archived_ms=_ms(fields.get("archived_at")),
         expires_ms=_ms(fields.get("expires_at")),
+        labels=_labels(fields.get("labels")),
     )
+
+
+def _labels(value: Any) -> dict[str, tuple[str, ...]]:
+    """Values by key. JP writes one string a key, a later JP a list of them (contract 12.4)."""
+    if not isinstance(value, dict):
+        return {}
+    lists = {key: said if isinstance(said, list) else [said] for key, said in value.items()}
+    return {key: tuple(v for v in said if isinstance(v, str)) for key, said in sorted(lists.items())}
 
 
 def summarise_events(raw: bytes) -> Summary:

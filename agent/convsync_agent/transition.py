@@ -3,7 +3,8 @@
 JP's own archive and unarchive rename a directory in each of two roots (contract 10.5), so they look like this
 for moments; where other worktrees hold the conversation, or JP died in between, it stays so. A rename of the
 very directory that the record had in the other partition is a person's word, and the other roots follow. A new
-directory was written by git or copied, which is nobody's word: a person decides.
+directory was written by git or copied, which is nobody's word: a person decides. A worktree that was away while the
+others moved finds itself where it was, untouched: it follows the silo.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ def whither(base: Base, copies: Sequence[Copy]) -> Partition | None:
     if not copies[0].root.is_silo or not all(c.whole for c in copies):
         return None
     ends = {c.partition for c in copies if recorded_in(base, c) not in (None, c.partition) and same_directory(base, c)}
+    if not ends and all(recorded_in(base, c) is c.partition and same_directory(base, c) for c in copies):
+        # Records are made together, of copies that lie together. These were not: whoever is not with the silo was
+        # not there when it moved.
+        return copies[0].partition
     if len(ends) != 1:
         return None
     there = ends.pop()

@@ -48,6 +48,13 @@ def choose_watcher(
     put: Callable[[Hint], None], *, prefer: Literal["auto", "inotify", "observer", "polling"] = "auto"
 ) -> Watcher:
     """The best watcher that works here, found by trying; `prefer` skips the better ones."""
+    return best_watcher(put, put, prefer=prefer) or PollingWatcher(put)
+
+
+def best_watcher(
+    put: Callable[[Hint], None], tell: Callable[[Hint], None] | None = None, *, prefer: str = "auto"
+) -> Watcher | None:
+    """One that is told of every event, or None. `tell` hears why a better one does not work."""
     makers: dict[str, Callable[[Callable[[Hint], None]], Watcher]] = {
         "inotify": InotifyWatcher,
         "observer": observer_watcher,
@@ -59,6 +66,6 @@ def choose_watcher(
                 return make(put)
             except (OSError, RuntimeError) as error:
                 code = errno.errorcode.get(getattr(error, "errno", None) or 0, "EIO")
-                if code != "ENOSYS":  # not having it is no fault; EMFILE is one to tell
-                    put(Hint(Change.DEAF, detail=code))
-    return PollingWatcher(put)
+                if code != "ENOSYS" and tell is not None:  # not having it is no fault; EMFILE is one to tell
+                    tell(Hint(Change.DEAF, detail=code))
+    return None

@@ -12,8 +12,11 @@ import stat
 from collections.abc import Callable, Collection
 
 from convsync_agent import fs, kernel, staging
+from convsync_agent.chosen import being_written
+from convsync_agent.contention import lock_held
 from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
+from convsync_agent.errors import StorageProblem
 from convsync_agent.locks import HeldLock
 from convsync_agent.model import BOTH, Copy, Partition
 from convsync_agent.plan import Action, Keep, Plan
@@ -39,9 +42,19 @@ def safe_digests(copies: Collection[Copy]) -> set[bytes]:
     return {f.digest for c in copies for u in BOTH for f in c.unit(u).files if f.digest is not None}
 
 
-def withdraw(engine: Engine, site: Site, copy: Copy, lock: HeldLock, *, safe: Collection[bytes], why: str) -> None:
+def withdraw(
+    engine: Engine,
+    site: Site,
+    copy: Copy,
+    lock: HeldLock,
+    *,
+    safe: Collection[bytes],
+    why: str,
+    hidden: Callable[[], None] = lambda: None,
+) -> None:
     """The directory of `copy` is gone when this returns. `safe`: digests of what is kept elsewhere.
 
+    `hidden` is called when nobody sees it any more and nothing of it is deleted yet; when that raises, it is put back.
     Raises fs.ChangedError when it is not the directory that was looked at; BusyError; OSError.
 
     RACE: a program that has a file of it open goes on writing into a file without a name, as it would after
@@ -64,6 +77,11 @@ def withdraw(engine: Engine, site: Site, copy: Copy, lock: HeldLock, *, safe: Co
         if copy.root.is_silo:  # first where it is now, or a power failure may leave it nowhere
             kernel.fsync(stage)
             kernel.fsync(part)
+        try:
+            hidden()
+        except BaseException:
+            kernel.rename_new(stage, name, part, copy.name)
+            raise
         with fs.opened_dir(name, dir_fd=stage) as fd:
             _empty(fd, save, "")
         os.rmdir(name, dir_fd=stage)
@@ -88,5 +106,11 @@ def _empty(fd: int, save: Save, prefix: str) -> None:
         os.unlink(name, dir_fd=fd)
 
 
-def first_failure(results: Collection[Result]) -> Failed | None:
-    return next((r for r in results if isinstance(r, Failed)), None)
+def require_done(site: Site, conversation: int, result: Result) -> None:
+    """Raises StorageProblem, LockHeld or Refused for what did not happen."""
+    if isinstance(result, Failed):
+        problem = result.problem
+        where = problem.root.path if problem.root else site.silo.root.path
+        raise StorageProblem(problem.detail, where=where, hint="convsync status", code=problem.kind)
+    if not isinstance(result, Done):
+        raise lock_held(site, conversation) if result.reason == "locked" else being_written(conversation)

@@ -26,21 +26,34 @@ SECTIONS: dict[str, dict[str, str]] = {
         "verify": "verify",
         "remove-worktree": "recovery",
         "recover": "recovery",
+        "migrate": "migrate",
     },
     "Conversations": {
         "ls": "listing",
         "show": "listing",
         "path": "listing",
+        "edit": "editing",
+        "fork": "fork",
+        "import": "projections",
+        "project": "projections",
+        "unproject": "projections",
+        "archive": "archive",
+        "unarchive": "archive",
+        "rm": "rm",
+        "trash": "trash",
+    },
+    "What was replaced": {
         "history": "versions",
         "diff": "diff",
         "restore": "versions",
         "undo": "versions",
         "accept": "accept",
-        "trash": "trash",
-        "project": "projections",
-        "unproject": "projections",
-        "import": "projections",
-        "edit": "editing",
+    },
+    "Terminals and locks": {
+        "use": "sessions",
+        "session": "sessions",
+        "lock": "locks",
+        "locks": "locks",
     },
     "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
 }
@@ -116,7 +129,7 @@ cli.params[:0] = global_options()
 def run(argv: Sequence[str]) -> int:
     """Run one command. Returns the exit code of cli.md; never a traceback unless -vv."""
     context = Context()
-    as_json = "--json" in argv
+    as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     _ignore_lease_breaks()
     try:
         result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)

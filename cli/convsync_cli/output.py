@@ -59,6 +59,13 @@ def progress(text: str) -> None:
         sys.stderr.flush()
 
 
+def window_title(text: str) -> None:
+    """The title of the terminal's window (OSC 2), on stderr; nothing elsewhere. `text` has no control characters."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\x1b]2;{text}\x07")
+        sys.stderr.flush()
+
+
 def error(problem: ConvsyncError, *, as_json: bool) -> None:
     if as_json:
         body = {"code": problem.code, "message": str(problem), "hint": problem.hint}

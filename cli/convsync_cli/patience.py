@@ -20,12 +20,20 @@ _UNITS = {
     60.0: ("m", "min", "mins", "minute", "minutes"),
     3600.0: ("h", "hr", "hrs", "hour", "hours"),
     86400.0: ("d", "day", "days"),
+    604800.0: ("w", "wk", "wks", "week", "weeks"),
+    2630016.0: ("M", "month", "months"),
+    31557600.0: ("y", "yr", "yrs", "year", "years"),
 }
 _SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names}
 
 
-def lock_patience(env: Mapping[str, str] | None = None) -> float:
-    """Seconds to wait for a held lock. Raises UsageProblem for what is no duration."""
+def lock_patience(env: Mapping[str, str] | None = None, *, wait: str | None = None) -> float:
+    """Seconds to wait for a held lock; `wait` is the flag, which wins. Raises UsageProblem for what is no duration."""
+    if wait is not None:
+        seconds = parse_duration(wait.strip())
+        if seconds is None:
+            raise UsageProblem(f"not a duration: {wait[:20]!r}", where="--wait", hint="--wait 10s (or 2m, or 0)")
+        return seconds
     text = (os.environ if env is None else env).get(VARIABLE, "").strip()
     if not text:
         return DEFAULT_SECONDS

@@ -14,7 +14,7 @@ HINTS = {
     "behind": "nothing, or take it over on purpose: convsync accept {id} (git switch back ends it, too)",
     "removed": "delete it there, too; or: convsync trash restore {id}",
     "lost": "convsync verify, then: convsync accept {id}",
-    "split": "move it to one side with jp c archive or jp c unarchive",
+    "split": "convsync archive {id}, or: convsync unarchive {id}",
     "no-space": "free some space; convsync goes on by itself",
     "denied": "check owner and permissions; convsync goes on by itself",
     "io": "check the disk or mount; convsync goes on by itself",

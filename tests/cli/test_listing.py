@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -195,21 +194,6 @@ FILTERS = [
 def test_filters(filled, flags, expected):
     """Each filter narrows, sorting is newest first and stable, and the limit comes last."""
     assert listed(filled, *flags) == expected
-
-
-@pytest.mark.parametrize("parts", list(itertools.product([0, 1], repeat=3)), ids=str)
-def test_filters_compose(filled, parts):
-    """Workspace side, status and prefix narrow together: the result is what every one of them leaves."""
-    filters = [
-        (["--worktree", "../b"], {BOTH, LOCAL, STORED}),
-        (["--status", "closed"], {STORED}),
-        (["-q", "17"], {BOTH, LOCAL}),
-    ]
-    chosen = [f for f, wanted in zip(filters, parts, strict=True) if wanted]
-    expected = set.intersection({BOTH, LOCAL, EXTERNAL, STORED}, *(left for _, left in chosen))
-
-    flags = [] if parts[1] else ["--all"]
-    assert set(listed(filled, *flags, *(w for f, _ in chosen for w in f))) == expected
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,9 @@ def test_forms(text, conversation):
         ("1700", UsageProblem, 2, (f"jp-c{OLD}", f"jp-c{NEW}")),
         ("jp-c", UsageProblem, 2, (f"jp-c{STORED}", f"jp-c{OTHER}")),
         (str(OLD), UsageProblem, 2, (f"jp-c{OLD}-abcde", f"jp-c{OLD}-zzzz9")),
-        ("?", UsageProblem, 2, ("<id>", "last")),
-        ("", UsageProblem, 2, ("<id>", "last")),
-        (".", UsageProblem, 2, ("sessions", "last")),
-        ("active", UsageProblem, 2, ("sessions", "last")),
-        ("prev", UsageProblem, 2, ("sessions", "last")),
-        ("session", UsageProblem, 2, ("sessions", "last")),
+        *[(ask, UsageProblem, 2, ("<id>", "last", "$JP_SESSION")) for ask in ("", "?", "?p", "?s", "?a", "?archived")],
+        ("?x", NotFound, 3, ("?x", "?s")),
+        ("+x", NotFound, 3, ("+x", "+live")),
     ],
 )
 @pytest.mark.usefixtures("filled")
@@ -100,8 +97,10 @@ def test_one_id_in_two_workspaces(filled, monkeypatch):
 
 @pytest.mark.usefixtures("filled")
 def test_many():
-    """Several targets come in the order given, each once."""
-    assert [t.conversation for t in resolve_many(Context(), ["last", "newest", str(NEW)])] == [NEW, OTHER]
+    """Several ids come in the order given, each once."""
+    texts = [str(OTHER), f"jp-c{NEW}", "175", str(NEW)]
+
+    assert [t.conversation for t in resolve_many(Context(), texts)] == [OTHER, NEW]
 
 
 def test_default_of_no_target(filled, monkeypatch):

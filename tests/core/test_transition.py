@@ -91,7 +91,16 @@ ROWS = [
     ("one that nobody knows agrees", ARCHIVED, ARCHIVED, LIVE, ("moved", None, "stays"), ["archive X"]),
     ("nothing is known of one of them", ARCHIVED, LIVE, ARCHIVED, ("moved", None, "moved"), ["split W"]),
     ("nothing is known at all: the state was lost", ARCHIVED, LIVE, "", (None, None), ["split W"]),
-    ("nobody moved since it was settled so", ARCHIVED, LIVE, "", ("stays", "stays"), ["split W"]),
+    ("it was away while the others moved", ARCHIVED, LIVE, "", ("stays", "stays"), ["archive W"]),
+    ("two were away", LIVE, ARCHIVED, ARCHIVED, ("stays", "stays", "stays"), ["unarchive W", "unarchive X"]),
+    (
+        "git put one there while another was away",
+        ARCHIVED,
+        LIVE,
+        LIVE,
+        ("stays", "stays", None),
+        ["split W", "split X"],
+    ),
     ("being built or taken away", ARCHIVED, "a@5 -", "", ("moved", "stays"), ["split W"]),
     ("no durable copy to follow", "", ARCHIVED, LIVE, ("moved", "stays"), [*KEEPS, "split X"]),
     (

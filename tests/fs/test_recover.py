@@ -14,7 +14,6 @@ from convsync_agent import staging
 from convsync_agent.digest import content_digest
 from convsync_agent.halfway import missing
 from convsync_agent.layout import STAGING
-from convsync_agent.locks import conversation_lock
 from convsync_agent.recover import recover
 from faults import World
 from machine import LONG_AGO, WS, as_jp, event, put
@@ -133,8 +132,8 @@ def test_a_pending_rename_replaces_nothing(world):
 def test_what_is_pending_behind_a_held_lock_waits_for_the_next_start(world):
     """Never waited for (R7), never forgotten."""
     top = world.directory(world.silo(), C)
-    pending(world, world.silo(), [unit(top, events_json=TRUE)] if False else [unit(top, metadata_json=TRUE)])
-    with conversation_lock(str(world.silo()), C):
+    pending(world, world.silo(), [unit(top, metadata_json=TRUE)])
+    with world.holding(C):
         assert 0 == run(world)
         assert LONG_AGO == (top / "metadata.json").stat().st_mtime_ns
     assert 1 == run(world)

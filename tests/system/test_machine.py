@@ -217,6 +217,32 @@ def test_a_root_that_hangs_does_not_stop_the_others(two, agent, tmp_path, root):
 
 @pytest.mark.privileged
 @pytest.mark.skipif(bool(no_disks()), reason=no_disks())
+def test_a_root_that_hangs_at_the_start_does_not_stop_the_others(two, agent, tmp_path):
+    """Frozen before the agent is there, with work to be done: the other workspace is served, and then this one."""
+    machine, silo, a, other = two, two.silo(), two.base / "a", two.base / "o"
+    with_content = tmp_path / "with-content"
+    silo.rename(with_content)
+    silo.mkdir()
+    disk = Disk(tmp_path / "image", silo, size=16 << 20)
+    shutil.copytree(with_content, silo, symlinks=True, dirs_exist_ok=True)
+    machine.quiet()
+    edit(machine, a, A, TEXT)
+    disk.freeze()
+    try:
+        one = agent()
+        edit(machine, other, OTHER, TEXT)
+        until(lambda: in_step(machine, OTHER, other, machine.silo(ELSEWHERE)), "the other workspace goes on")
+        until(lambda: hanging(machine), "it is said")
+        disk.thaw()
+        until(lambda: in_step(machine, A, a, silo), "it resumes by itself")
+        one.stop()
+    finally:
+        disk.thaw()
+        disk.remove()
+
+
+@pytest.mark.privileged
+@pytest.mark.skipif(bool(no_disks()), reason=no_disks())
 @pytest.mark.parametrize("root", ["silo", "worktree"])
 def test_a_root_that_is_unmounted_proves_nothing(two, agent, tmp_path, root):
     """An empty mount point is no removal, and nothing is written below it; mounted again all of it is in step."""

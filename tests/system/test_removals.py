@@ -168,6 +168,27 @@ def test_a_removal_while_no_agent_runs_is_understood(machine):
     assert machine.questions(machine.base / "b", A) == ["one"]
 
 
+def test_what_was_durable_before_the_state_was_lost_brings_nothing_back(machine):
+    """The history knows it, too: an old left-over of a worktree that was away lifts no tombstone."""
+    for name in "ab":
+        machine.worktree(name, register=False)
+        machine.write(machine.base / name, A, "one")
+        machine.ok("register", machine.base / name)
+    (machine.base / "b").rename(machine.base / "away")
+    machine.write(machine.base / "a", A, "else", mtime_ns=LONG_AGO + 1)
+    machine.ok("sync")
+    for path in (machine.base / "state/convsync").glob("state.db*"):
+        path.unlink()
+    machine.ok("register", machine.base / "a")
+    jp_removes(machine, machine.base / "a", A)
+    machine.ok("sync")
+    assert buried(machine, A)
+    (machine.base / "away").rename(machine.base / "b")
+    machine.ok("register", machine.base / "b")
+    assert durable(machine, A) is None
+    assert machine.questions(machine.base / "b", A) == ["one"]
+
+
 def test_git_clean_removes_projections_only(two):
     """A worktree without its copies is a worktree where it is local: nothing comes back, nothing goes."""
     shutil.rmtree(two.directory(two.base / "a", A))

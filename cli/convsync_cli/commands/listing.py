@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +15,9 @@ from convsync_cli.command import command
 from convsync_cli.context import Context
 
 if TYPE_CHECKING:
-    from convsync_agent.index import Conversation, Filter, IndexEntry
+    from convsync_agent.index import Conversation, Filter, IndexEntry, Label
     from convsync_agent.shelf import Spot
-    from convsync_agent.site import Site
+    from convsync_agent.site import Site, Tree
     from convsync_cli.target import Target
 
 LETTERS = {Presence.PROJECTED: "N", Presence.USER_LOCAL_ONLY: "Y", Presence.WORKSPACE_ONLY: "ext"}
@@ -27,6 +28,7 @@ PRESENCES = {
     "external": Presence.WORKSPACE_ONLY,
     "workspace_only": Presence.WORKSPACE_ONLY,
 }
+_LABEL_KEY = re.compile(r"[A-Za-z0-9_-]+")
 WORDS = {Presence.PROJECTED: "projected", Presence.USER_LOCAL_ONLY: "local", Presence.WORKSPACE_ONLY: "external"}
 
 
@@ -36,11 +38,12 @@ WORDS = {Presence.PROJECTED: "projected", Presence.USER_LOCAL_ONLY: "local", Pre
     short_help="List conversations, newest activity first.",
     quiet_long_only=True,
 )
-@click.option("--worktree", metavar="PATH", help="As seen from this registered worktree, also when it is gone.")
+@click.option("--worktree", metavar="PATH", help="As seen from this worktree, also when it is gone.")
 @click.option("--status", "statuses", metavar="LIST", help="active,idle,closed; active and idle by default.")
 @click.option("--all", "everything", is_flag=True, help="Every status, the archive too.")
 @click.option("--presence", "presences", metavar="LIST", help="projected,local,external; all by default.")
 @click.option("-q", "prefix", metavar="PREFIX", default="", help="Only ids that begin so, with or without jp-c.")
+@click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="Only with this label; repeatable.")
 @click.option("--archived", is_flag=True, help="Only the archive.")
 @click.option("--behind", is_flag=True, help="Only those of which git brought an older version back.")
 @click.option("--sort", type=click.Choice(["activity", "created", "id", "events"]), default="activity")
@@ -60,7 +63,7 @@ def ls(context: Context, worktree: str | None, **flags: Any) -> int:
     sites = open_sites(context)
     chosen = [sites[k] for k in sorted(sites)]
     if worktree is not None:
-        found = find_worktree(chosen, worktree)
+        found = find_worktree(chosen, worktree) or _unregistered(worktree)
         chosen = [found[0]] if found else []
         wanted = _within(wanted, found[1].worktree.path if found else "")
     rows = list_conversations(chosen, wanted, lambda path, error: output.note(f"warning: {said(path, error)}"))
@@ -69,6 +72,16 @@ def ls(context: Context, worktree: str | None, **flags: Any) -> int:
     elif rows or not context.quiet:
         _table(rows)
     return 0
+
+
+def _unregistered(path: str) -> tuple[Site, Tree] | None:
+    """A worktree that nobody registered answers too; where there is none at all there is nothing to list."""
+    from convsync_agent.library import site_of  # noqa: PLC0415
+
+    try:
+        return site_of(path)
+    except (NotFound, UsageProblem):
+        return None
 
 
 def _filter(flags: dict[str, Any]) -> Filter:
@@ -83,6 +96,7 @@ def _filter(flags: dict[str, Any]) -> Filter:
         prefix=flags["prefix"],
         archived=flags["archived"],
         behind=flags["behind"],
+        labels=tuple(_label(text) for text in flags["labels"]),
         sort=Sort(flags["sort"]),
         reverse=flags["reverse"],
         limit=flags["limit"],
@@ -105,6 +119,18 @@ def _statuses(text: str) -> Any:
         if word not in known:
             output.note(f"warning: no such status, left out: {word} (there are {', '.join(sorted(known))})")
     return frozenset(Status(w) for w in words if w in known) or None
+
+
+def _label(text: str) -> Label:
+    """KEY stands for any value, KEY= for the empty one."""
+    from convsync_agent.index import Label  # noqa: PLC0415
+
+    key, equals, value = text.partition("=")
+    if not _LABEL_KEY.fullmatch(key):
+        raise UsageProblem(
+            "no label is called so", hint="--label KEY or --label KEY=VALUE; in a KEY are A-Z a-z 0-9 _ -"
+        )
+    return Label(key, value if equals else None)
 
 
 def _presences(text: str | None) -> frozenset[Presence] | None:
@@ -215,6 +241,9 @@ def _tell(row: Conversation, body: dict[str, Any]) -> None:
         ("Created", output.ago(body["createdAt"])),
         ("Kept versions", f"{body['versions']}" + (f" (convsync history {body['id']})" if body["versions"] else "")),
     ]
+    labels = [f"{k}={v}" if v else k for k, values in row.metadata.labels.items() for v in values or ("",)]
+    if labels:
+        facts.append(("Labels", output.title_text(", ".join(labels))))
     for name, value in facts:
         output.line(f"{name + ':':<15}{value}")
     for copy in body["copies"]:

@@ -20,7 +20,7 @@ SHOW_AFTER_SECONDS = 0.5
 SHOW_EVERY_SECONDS = 0.1
 
 
-@command("verify", example="convsync verify ~/code/project", short_help="Read every byte: durable, valid and equal?")
+@command("verify", example="convsync verify ~/code/app", short_help="Read every byte: durable, valid and equal?")
 @click.argument("path", default="")
 def verify(context: Context, path: str) -> int:
     """Read every copy of every conversation and check that it is durable, valid and equal.

@@ -17,7 +17,7 @@ from convsync_cli.reports import as_deferred, as_held
 
 @command(
     "register",
-    example="convsync register ~/code/project",
+    example="convsync register ~/code/app",
     short_help="Watch a worktree; its conversations become durable.",
 )
 @click.argument("path", default=".")
