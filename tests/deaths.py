@@ -112,13 +112,20 @@ def two_silos(world):
     world.write(two, C + 4, "only in two")
 
 
+def unprojected(world):
+    assert run(world, UNPROJECT).returncode == 0
+
+
 SYNC, REGISTER = ["sync"], ["register", "a"]
+PROJECT, UNPROJECT = ([verb, str(C), "--worktree", "a"] for verb in ("project", "unproject"))
 SCENES = {
     "edit": ([registered, edited], SYNC),
     "packed": ([registered, packed], SYNC),
     "silo": ([registered, in_the_silo], SYNC),
     "import": ([registered, new_ones], SYNC),
     "register": ([never_seen], REGISTER),
+    "project": ([registered, unprojected], PROJECT),
+    "unproject": ([registered], UNPROJECT),
     "merge": ([two_silos], [*REGISTER, "--slug", "main"]),
 }
 

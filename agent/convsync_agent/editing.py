@@ -125,18 +125,21 @@ def commit(
 
     Raises Refused when what was given is not what is there any more: then nothing is overwritten. Else as `held`.
     """
-    with held(engine, site, entry, deadline=deadline) as guard:
-        copies = guard.copies()
-        for unit in edited:
-            if read_units(_winner(site, copies, unit, entry.id))[unit] != current[unit]:
-                raise Refused(
-                    "it changed while the editor was open; nothing was overwritten",
-                    where=id_text(entry.id),
-                    code="changed",
-                )
-        for unit, files in edited.items():
-            guard.write(unit, files, guard.projection)
-    return guard.written
+    try:
+        with held(engine, site, entry, deadline=deadline) as guard:
+            copies = guard.copies()
+            for unit in edited:
+                if read_units(_winner(site, copies, unit, entry.id))[unit] != current[unit]:
+                    raise Refused(
+                        "it changed while the editor was open; nothing was overwritten",
+                        where=id_text(entry.id),
+                        code="changed",
+                    )
+            for unit, files in edited.items():
+                guard.write(unit, files, guard.projection)
+        return guard.written
+    finally:
+        engine.settle_waiting(engine.sites)
 
 
 def is_durable(engine: Engine, site: Site, conversation: int, edited: Edited) -> bool:

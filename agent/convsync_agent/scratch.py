@@ -8,6 +8,7 @@ outlives us. What a crash leaves is never deleted unread (`abandoned`).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -79,7 +80,8 @@ def opened(data_dir: str, workspace: str, conversation: int, files: Sequence[tup
     fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     made = Scratch(top, fd, conversation)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):  # where locks cannot work our pid alone says that somebody is at it
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.mkdir(made.folder, 0o700)
         with fs.opened_dir(made.folder) as folder:
             for name, raw in files:

@@ -27,7 +27,7 @@ class Salvage:
         self.context, self.found, self.private, self.root = context, found, private, root
 
     def not_written(self, error: BaseException, edited: Edited) -> None:
-        """Keep it, and raise the error anew with the command that brings it. Returns where the durable copy has it."""
+        """Keep it, and raise the error anew with the command that brings it; nothing, where the durable copy has it."""
         from convsync_agent.abandoned import keep_edited  # noqa: PLC0415
         from convsync_agent.editing import is_durable  # noqa: PLC0415
         from convsync_agent.history import History  # noqa: PLC0415
@@ -87,8 +87,10 @@ class Salvage:
     def _or_stays(self) -> Iterator[None]:
         try:
             yield
-        except (ConvsyncError, OSError, ValueError, fs.ChangedError, fs.OddFileError) as error:
+        except BaseException as error:
             self.private.stays = True
+            if not isinstance(error, ConvsyncError | OSError | ValueError | fs.ChangedError | fs.OddFileError):
+                raise  # a second Ctrl-C: the next `edit` finds it
             reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
             code = kind_of(error) if isinstance(error, OSError) else "io"
             raise StorageProblem(

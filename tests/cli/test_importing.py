@@ -119,6 +119,7 @@ READING = [
     ["show", str(EXT), "--json"],
     ["verify"],
     ["trash", "ls"],
+    ["diff", str(EXT)],
     ["sync", "--dry-run"],
 ]
 
@@ -136,7 +137,7 @@ def test_phase4_reading_imports_nothing(machine, policy, argv):
     machine.quiet()
     before = machine.inventory(machine.silo(), machine.base / "a")
     ran = machine.run(*argv)
-    assert ran.code in (0, 1), ran  # `verify` says no: it is not durable
+    assert ran.code in (0, 1, 3), ran  # `verify` says no: it is not durable; `diff` has no version to compare with
     assert machine.inventory(machine.silo(), machine.base / "a") == before
 
 
@@ -149,6 +150,23 @@ def test_phase4_the_path_of_each_kind(manual):
     assert manual.ok("path", EXT, "--events").out.strip() == str(
         manual.directory(manual.base / "a", EXT) / "events.json"
     )
+
+
+@pytest.mark.parametrize("policy", ["on-write", "manual"])
+def test_phase4_import_by_the_first_write_of_a_command(machine, monkeypatch, policy):
+    """Contract 11.1, 33: a command that writes it makes all of it durable first, unmanaged files too."""
+    configured(machine, policy)
+    machine.worktree("a")
+    external(machine)
+    machine.ok("sync")
+    script = machine.base / "ed"
+    script.write_text('#!/bin/sh\nprintf "[]" > "$1"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(script))
+    machine.ok("edit", EXT, "-e")
+    assert letters(machine) == {f"jp-c{EXT}": "N"}
+    assert carried(machine)
+    assert machine.questions(machine.silo(), EXT) == []
 
 
 # -- by command --------------------------------------------------------------------------------

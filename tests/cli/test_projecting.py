@@ -274,6 +274,20 @@ def test_phase5_a_worktree_made_again_does_not_bring_it_back(one):
     assert one.directory(one.base / "a", A) is None
 
 
+def test_phase5_a_jp_that_began_before_keeps_its_own_intent(one):
+    """Contract 6.2: what a running JP writes meanwhile is followed, never fought, and nothing of it is lost."""
+    early = JP(one.silo(), one.base / "a/.jp")
+    one.ok("unproject", A)
+    early.query(A, "more")  # it knew A as projected: it makes the projection again
+    one.ok("sync")
+    assert one.questions(one.base / "a", A) == one.questions(one.silo(), A) == ["one", "more"]
+    one.ok("project", B)
+    early.query(B, "more")  # it knew B as local: it takes the projection away
+    one.ok("sync")
+    assert (one.directory(one.base / "a", B), one.questions(one.silo(), B)) == (None, ["local", "more"])
+    assert one.ok("status", "--json").json["attention"] == []
+
+
 def test_phase5_help_and_flags(one):
     """An example in each, global flags on both sides, and without a terminal no target is exit 2."""
     for verb in ("project", "unproject"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +212,26 @@ def test_phase6_edit_waits_for_the_lock_at_the_end(one):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert contents(one) == [NEW] * 3
+
+
+def test_phase6_edit_interrupted_while_it_waits_keeps_the_text(one):
+    """Ctrl-C at the end: exit 130, and what was written is a version."""
+    process = editing(one)
+    with one.holding(A):
+        (one.base / "done").touch()
+        until(lambda: not _editor_runs(process.pid), "the editor has ended")
+        until(lambda: _waits(process.pid), "it waits for the lock")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, "your text is kept" in err) == (130, True), err
+    assert (NEW in kept(one), private(one)) == (True, [])
+    assert contents(one)[0] != NEW
+
+
+def _waits(pid):
+    """It has the state open again, and no editor: the second half has begun."""
+    links = [os.readlink(p) for p in Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(p)]
+    return any(link.endswith("state.db") for link in links)
 
 
 def _editor_runs(pid):

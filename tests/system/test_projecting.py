@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -96,6 +99,64 @@ def test_phase5_a_loss_after_unproject_is_put_back(live):
     until(lambda: [e["kind"] for e in status(live)["attention"]] == ["lost"], "told as a loss")
     assert live.questions(live.silo(), A) == ["one"]
     assert live.directory(live.base / "a", A) is None
+
+
+# -- what git brought back ------------------------------------------------------------------
+
+
+WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_CONFIG_NOSYSTEM": "1"}
+WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
+WHO |= {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
+
+
+def git(at, *argv):
+    env = {"PATH": os.environ["PATH"], "HOME": str(at), **WHO}
+    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=env)
+
+
+@pytest.fixture
+def behind(machine):
+    """Worktree `a` has checked out a commit with one turn; the durable copy has two. No agent runs."""
+    tree = machine.worktree("a", register=False)
+    machine.write(tree, A, "one")
+    git(tree, "init", "-q", "-b", "main")
+    (tree / ".gitignore").write_text(".convsync\n")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "old")
+    git(tree, "branch", "old")
+    change(machine, tree, A, "one", "two")
+    git(tree, "commit", "-qam", "new")
+    machine.ok("register", tree)
+    git(tree, "checkout", "-q", "old")
+    machine.ok("sync")
+    assert machine.ok("ls", "--behind", "--json").json["conversations"]
+    return machine
+
+
+def kept(machine):
+    versions = machine.ok("history", A, "--json").json["versions"]
+    return [v["events"] for v in versions if v["unit"] == "stream"]
+
+
+def test_phase5_what_is_behind_can_be_taken_away(behind):
+    """What git brought back replaces nothing; it is in the history when it goes, and comes as the durable one."""
+    behind.ok("unproject", A)
+    assert (behind.directory(behind.base / "a", A), behind.questions(behind.silo(), A)) == (None, ["one", "two"])
+    assert 1 in kept(behind)
+    behind.ok("project", A)
+    assert behind.questions(behind.base / "a", A) == ["one", "two"]
+    assert behind.ok("ls", "--behind", "--json").json["conversations"] == []
+
+
+def test_phase6_edit_of_what_is_behind_edits_what_is_current(behind, monkeypatch):
+    """Not what git brought back, however new it looks."""
+    script = behind.base / "ed"
+    script.write_text('#!/bin/sh\ncat "$1" > "$HOME/seen"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(script))
+    behind.ok("edit", A, "-e")
+    assert [e["content"] for e in json.loads((behind.home / "seen").read_bytes())] == ["one", "two"]
+    assert behind.questions(behind.base / "a", A) == ["one"]
 
 
 @pytest.mark.parametrize("policy", ["auto", "on-write", "manual"])

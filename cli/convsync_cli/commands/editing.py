@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,8 @@ def _let_edit(context: Context, private: Scratch, current: Edited, names: list[s
             raise Refused(detail, where=salvage.found.id, hint=f"convsync edit {salvage.found.id}", code="editor")
         try:
             return collect(private, current, names)
+        except KeyboardInterrupt:
+            raise salvage.ended(signal.SIGINT) from None
         except Unusable as fault:
             if isinstance(fault, Vanished) or not _edits_on(str(fault)):
                 detail = f"discarded, nothing was changed: {fault}"
