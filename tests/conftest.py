@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,18 @@ from machine import Machine
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard():
+    """Whoever started the tests may ignore signals (nohup, a job in the background): what they start would, too."""
+    before = {}
+    for number, wanted in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            before[number] = signal.signal(number, wanted)
+    yield
+    for number, was in before.items():
+        signal.signal(number, was)
 
 
 @pytest.fixture
