@@ -21,7 +21,7 @@ from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, storage_problem
 from convsync_agent.index import IndexEntry
 from convsync_agent.locks import SESSION, BusyError, HeldLock, conversation_lock
-from convsync_agent.model import INTENTS, METADATA, Copy, Digest, Presence, Projection, Unit
+from convsync_agent.model import INTENTS, METADATA, Copy, Digest, Presence, Projection, Root, Unit
 from convsync_agent.names import id_text
 from convsync_agent.projecting import project, unproject
 from convsync_agent.restoring import Restored, put_current
@@ -82,11 +82,17 @@ class Guard:
                 why="edited",
                 deadline=time.monotonic(),
                 contained=self._contained(contents),
+                spared=self._behind(),
             )
         self.written.written += [r for r in done.written if r not in self.written.written]
         self.written.left, self.written.files = done.left, self.written.files + done.files
         if self.tree is not None:
             self.reach(self.tree, self.projection)
+
+    def _behind(self) -> set[tuple[Root, Unit, Digest]]:
+        """What git brought back stays as git wrote it, also when the durable copy moves on (docs/design.md, 3)."""
+        known = self.site.behind.items()
+        return {(root, unit, digest) for (number, root, unit), digest in known if number == self.conversation}
 
     def _contained(self, contents: Contents) -> set[tuple[Unit, Digest]]:
         """Metadata that says the same but for an earlier activation: a history full of those pushes out what counts."""

@@ -166,14 +166,16 @@ class Knower:
         known = [f.digest for f in copy.unit(action.unit).files if f.stamp and f.digest]
         return self.history.holds(workspace, conversation, action.unit, known)
 
-    def saver(self, site: Site, why: str = "found in staging") -> Callable[[Root, int, str, bytes, int], None]:
-        """Keeps one stray file of staging, unless a root or the history has these very bytes."""
+    def saver(
+        self, site: Site, why: str = "found in staging", *, roots: bool = True
+    ) -> Callable[[Root, int, str, bytes, int], None]:
+        """Keeps one stray file of staging, unless the history has these very bytes, or with `roots` any root."""
 
         def save(root: Root, conversation: int, file: str, raw: bytes, mtime_ns: int) -> None:
             digest = content_digest(raw)
-            if self.history.has_content(site.id, conversation, digest.hex()) or _somewhere(
-                site, conversation, file, digest
-            ):
+            if self.history.has_content(site.id, conversation, digest.hex()):
+                return
+            if roots and _somewhere(site, conversation, file, digest):
                 return
             name = file.removesuffix(".old")
             unit = Unit.METADATA if name == METADATA else Unit.STREAM if name in STREAM_FILES else Unit.EXTRAS

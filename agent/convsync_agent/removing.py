@@ -91,8 +91,8 @@ def _taken_away(engine: Engine, site: Site, conversation: int, lock: HeldLock) -
 
     try:
         for copy in copies[:-1]:
-            withdraw(engine, site, copy, lock, safe=safe, why=WHY)
-        withdraw(engine, site, last, lock, safe=safe, why=WHY, hidden=bury)
+            withdraw(engine, site, copy, lock, safe=safe, why=WHY, roots=False)
+        withdraw(engine, site, last, lock, safe=safe, why=WHY, roots=False, hidden=bury)
     except (OSError, fs.ChangedError, fs.OddFileError):
         if not buried:
             raise

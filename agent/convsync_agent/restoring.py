@@ -55,12 +55,16 @@ UNSTABLE_TRIES = 30
 
 @dataclass(slots=True)
 class Restored:
-    """What was written, by root, and the roots that could not be written. `kept`: what the history has by now."""
+    """What was written, by root, and the roots that could not be written. `kept`: what the history has by now.
+
+    `spared`: content that stays where it is.
+    """
 
     written: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     files: int = 0
     kept: set[tuple[Unit, Digest]] = field(default_factory=set)
+    spared: Collection[tuple[Root, Unit, Digest]] = ()
 
 
 def make_current(
@@ -88,12 +92,14 @@ def put_current(
     why: str,
     deadline: float,
     contained: Collection[tuple[Unit, Digest]] = (),
+    spared: Collection[tuple[Root, Unit, Digest]] = (),
 ) -> Restored:
     """The same without what comes before and after: what may be done while JP's lock is held. Nothing is recorded.
 
-    `contained`: what the new content has everything of, so that it need not be kept.
+    `contained`: what the new content has everything of, so that it need not be kept. `spared`: content that stays
+    where it is, as what git brought back does.
     """
-    done = Restored(kept=set(contained))
+    done = Restored(kept=set(contained), spared=spared)
     unstable = 0
     with laid_out(engine.history.data_dir, conversation, contents) as source:
         while True:
@@ -151,6 +157,8 @@ def _plan(
 def _wanted(site: Site, copy: Copy, silo: Copy, unit: Unit, source: Copy, done: Restored) -> bool:
     """Whether this copy is to be written: it differs, may be written and can be kept first."""
     if copy.unit(unit).digest == source.unit(unit).digest and copy.unit(unit).grade not in OUT_OF_REACH:
+        return False
+    if (copy.root, unit, copy.unit(unit).digest) in done.spared:
         return False
     tree = site.trees.get(copy.root.path)
     if tree is not None and (not tree.worktree.refresh or copy.partition is not silo.partition):

@@ -50,9 +50,12 @@ def withdraw(
     *,
     safe: Collection[bytes],
     why: str,
+    roots: bool = True,
     hidden: Callable[[], None] = lambda: None,
 ) -> None:
     """The directory of `copy` is gone when this returns. `safe`: digests of what is kept elsewhere.
+
+    `roots`: what another root has is safe there; not so when those are to go next.
 
     `hidden` is called when nobody sees it any more and nothing of it is deleted yet; when that raises, it is put back.
     Raises fs.ChangedError when it is not the directory that was looked at; BusyError; OSError.
@@ -60,7 +63,7 @@ def withdraw(
     RACE: a program that has a file of it open goes on writing into a file without a name, as it would after
     JP's own removal (contract 6.5). What it wrote until the file is read here is in the history.
     """
-    keep = engine.knower.saver(site, why)
+    keep = engine.knower.saver(site, why, roots=roots)
 
     def save(file: str, raw: bytes, mtime_ns: int) -> None:
         if content_digest(raw) not in safe:

@@ -91,6 +91,23 @@ def test_behind_stays_behind_while_the_durable_copy_moves_on(machine, live):
     machine.ok("verify")
 
 
+@pytest.mark.parametrize("argv", [["use", A], ["edit", A, "-e"]])
+def test_a_command_that_writes_leaves_what_is_behind_as_git_wrote_it(machine, live, monkeypatch, argv):
+    """The durable copy moves on; the worktree's stays clean to git."""
+    git(live, "checkout", "-q", "old")
+    until(lambda: told(machine), "behind")
+    script = machine.base / "ed"
+    script.write_text('#!/bin/sh\nprintf "[]" > "$1"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(script))
+    before = machine.inventory(machine.directory(live, A))
+    machine.ok(*argv)
+    assert machine.inventory(machine.directory(live, A)) == before
+    assert not git(live, "status", "--porcelain").stdout
+    assert durable(machine) == (["one", "two", "three"] if argv[0] == "use" else [])
+    assert told(machine)
+
+
 @pytest.mark.parametrize("how", ["accept", "edit"])
 def test_it_counts_once_a_person_says_so(machine, live, how):
     """Accepted on purpose, or written to; what it replaces is in the history either way."""
