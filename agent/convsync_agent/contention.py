@@ -27,7 +27,8 @@ def lock_held(site: Site, conversation: int) -> LockHeld:
     """The error that names the holder, by what is written in the lock file."""
     paths = [layout.lock_path(p, conversation) for p in (site.silo.root.path, *site.stores)]
     holder = next((h for h in map(locks.holder_of, paths) if h is not None), None)
-    who = f"pid {holder.pid}" if holder and holder.pid else "another process"
+    pid = (holder.pid if holder else None) or next((p for p in map(locks.flocked_by, paths) if p), None)
+    who = f"pid {pid}" if pid else "another process"
     session = f", session {holder.session}" if holder and holder.session else ""
     return LockHeld(
         f"in use by {who}{session}",

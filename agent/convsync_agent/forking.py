@@ -45,7 +45,10 @@ class Forked(NamedTuple):
 
 
 def fork(engine: Engine, site: Site, source: int, *, turns: int | None = None, here: Tree | None = None) -> Forked:
-    """Copy a conversation to a new id; `turns`: only so many of the last ones. `here`: the worktree written first.
+    """Copy a conversation to a new id; `turns`: only so many of the last ones.
+
+    It is projected in `here` if its source is, as by JP, which knows one checkout; without `here`, and where only a
+    worktree has the source, wherever that is.
 
     Without a cut every event is copied byte for byte. Raises NotFound, Refused (archived, or not valid now),
     StorageProblem.
@@ -60,7 +63,9 @@ def fork(engine: Engine, site: Site, source: int, *, turns: int | None = None, h
         said = {"last_activated_at": format_timestamp(now_ns), "expires_at": None}
         return {Unit.STREAM: list(stream.items()), Unit.METADATA: [(METADATA, with_fields(metadata, said))]}
 
-    return _make(engine, site, contents, lambda root: root in roots, here)
+    durable = any(r.is_silo for r in roots)
+    wanted = roots & {here.root} if here is not None and durable else roots
+    return _make(engine, site, contents, lambda root: root in wanted, here)
 
 
 def begin(engine: Engine, site: Site, beside: int, *, here: Tree | None = None) -> Forked:

@@ -6,11 +6,12 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from convsync_agent.fs import LOCKS
-from convsync_agent.locks import Holder, flocked_inodes, holder_of, is_lock
+from convsync_agent.locks import Holder, flocked_by, flocked_inodes, holder_of, is_lock
 from convsync_agent.model import MS
 from convsync_agent.names import parse_id
 from convsync_agent.summary import parse_timestamp
@@ -82,7 +83,10 @@ def _look(name: str, path: str, inode: tuple[int, int], inodes: frozenset[int] |
     holder = holder_of(path) or NOBODY
     note = Note.WHOLE if holder != NOBODY else Note.ABSENT if _is_empty(path) else Note.BROKEN
     number = parse_id(name.removesuffix(".lock")) or 0
-    return LockFile(number, path, _tried(path) if inodes is None else seen, note, holder)
+    grasp = _tried(path) if inodes is None else seen
+    if grasp is Grasp.HELD and holder.pid is None:
+        holder = replace(holder, pid=flocked_by(path))  # the kernel knows, whatever the file says
+    return LockFile(number, path, grasp, note, holder)
 
 
 def _is_empty(path: str) -> bool:

@@ -195,12 +195,27 @@ def holder_of(path: str) -> Holder | None:
 
 def flocked_inodes() -> frozenset[int] | None:
     """Inodes under an exclusive flock, from /proc/locks, which disturbs nobody. None where there is none."""
+    held = _flocks()
+    return None if held is None else frozenset(held)
+
+
+def flocked_by(path: str) -> int | None:
+    """The process that holds a lock file, as the kernel knows it; None where that cannot be told."""
+    try:
+        pid = (_flocks() or {}).get(os.stat(path, follow_symlinks=False).st_ino, 0)
+    except OSError:
+        return None
+    return pid if pid > 0 else None
+
+
+def _flocks() -> dict[int, int] | None:
+    """Who holds an exclusive flock on which inode."""
     try:
         with open(_PROC_LOCKS, encoding="ascii", errors="replace") as file:
             rows = [line.split() for line in file]
     except OSError:
         return None
-    return frozenset(int(r[5].rsplit(":", 1)[1]) for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[3] == "WRITE")
+    return {int(r[5].rsplit(":", 1)[1]): int(r[4]) for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[3] == "WRITE"}
 
 
 def busy_conversations(silo: str, conversations: Iterable[int]) -> frozenset[int]:

@@ -122,11 +122,13 @@ def test_phase3_fork_beside_an_agent(one, agent, where):
 
 
 def test_phase3_fork_is_of_the_worktree_one_stands_in(one, monkeypatch):
-    """It comes first among those that get it."""
+    """Who stands in no worktree gets it wherever the source is."""
     b = one.worktree("b")
     one.write(b, ID, *TURNS, slug="private-title", title="Private title")
     monkeypatch.chdir(b)
-    assert one.ok("fork", ID, "--json").json["worktrees"] == [str(b), str(one.base / "a")]
+    assert one.ok("fork", ID, "--json").json["worktrees"] == [str(b)]
+    monkeypatch.chdir(one.home)
+    assert one.ok("fork", ID, "--json").json["worktrees"] == [str(one.base / "a"), str(b)]
 
 
 def test_phase3_fork_quietly_and_for_people(one):

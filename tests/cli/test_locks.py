@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 
@@ -63,11 +64,17 @@ def test_phase3_held_and_orphaned_in_every_workspace(two):
     assert listed(two) == found[1:]
 
 
-def test_phase3_what_flock_holds_has_no_info(two):
-    """Held, and nobody said by whom."""
+def test_phase3_what_flock_holds_has_no_info(two, monkeypatch):
+    """The kernel knows by whom, while it is held."""
     file = two.silo() / "locks" / f"jp-c{ID}.lock"
     file.parent.mkdir(exist_ok=True)
-    file.touch()
+    monkeypatch.setenv("JP_LOCK_DURATION", "0")
+    with open(file, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        [one] = listed(two)
+        assert (one["state"], one["info"], one["pid"], one["session"]) == ("held", "absent", os.getpid(), None)
+        ran = two.run("archive", ID)
+        assert (ran.code, f"pid {os.getpid()}" in ran.err) == (5, True)
     [one] = listed(two)
     assert (one["state"], one["info"], one["since"]) == ("orphaned", "absent", None)
     assert "no info" in two.ok("locks").out

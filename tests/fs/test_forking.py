@@ -84,22 +84,33 @@ def test_phase3_a_fork_has_the_events_of_its_source(machine, engine, site):
     assert list((machine.silo() / "locks").glob("*")) == []
 
 
-@pytest.mark.parametrize("presence", ["projected", "local", "external", "everywhere"])
-def test_phase3_a_fork_is_where_its_source_is(machine, engine, site, presence):
-    """Contract 6.9, 11.193: projected where the source is, durable always; an external source stays external."""
+@pytest.mark.parametrize(
+    ("presence", "roots", "here", "made_in"),
+    [
+        ("projected", "a", "", "a"),
+        ("projected", "a", "a", "a"),
+        ("projected", "a", "b", ""),
+        ("projected", "ab", "", "ab"),
+        ("projected", "ab", "b", "b"),
+        ("local", "", "", ""),
+        ("local", "", "b", ""),
+        ("external", "a", "", "a"),
+        ("external", "a", "b", "a"),
+    ],
+)
+def test_phase3_a_fork_is_where_its_source_is(machine, engine, site, presence, roots, here, made_in):
+    """Contract 6.9, 11.193: as in the worktree one stands in, durable always; an external source stays external."""
     one = A + 1
-    roots = {"projected": "a", "local": "", "external": "a", "everywhere": "ab"}[presence]
     if presence != "external":
         machine.write(machine.silo(), one, "x")
     for name in roots:
         machine.write(machine.base / name, one, "x")
-    made = fork(engine, site, one, here=tree(site, "b"))
+    made = fork(engine, site, one, here=tree(site, here) if here else None)
 
-    expected = [str(machine.base / n) for n in sorted(roots, reverse=True)]
-    assert list(made.worktrees) == expected
+    assert list(made.worktrees) == [str(machine.base / n) for n in made_in]
     assert machine.questions(machine.silo(), made.id) == ["x"]
-    assert [n for n in "ab" if machine.directory(machine.base / n, made.id)] == sorted(roots)
-    assert in_step(machine, made.id, machine.silo(), *(machine.base / n for n in roots))
+    assert [n for n in "ab" if machine.directory(machine.base / n, made.id)] == sorted(made_in)
+    assert in_step(machine, made.id, machine.silo(), *(machine.base / n for n in made_in))
     assert (machine.directory(machine.silo(), one) is None) is (presence == "external")
 
 

@@ -51,7 +51,7 @@ def only(root):
 )
 @pytest.mark.parametrize("held", [True, False])
 def test_phase3_what_a_lock_file_says(root, text, note, holder, since, held):
-    """Whatever stands in it: whether somebody holds it is another matter, and the kernel's."""
+    """Whatever stands in it: whether somebody holds it is another matter, and the kernel's, which also knows who."""
     path = file(root, A, text)
     with subprocess.Popen(["flock", str(path), "cat"], stdin=subprocess.PIPE) as other:
         until(lambda: locks.all_busy(str(root)))
@@ -59,7 +59,8 @@ def test_phase3_what_a_lock_file_says(root, text, note, holder, since, held):
         other.communicate(timeout=10)
     found = found or only(root)
     assert (found.conversation, found.grasp) == (A, Grasp.HELD if held else Grasp.ORPHANED)
-    assert (found.note, tuple(vars_of(found.holder)), found.since_ms) == (note, holder, since)
+    pid = other.pid if held and holder[0] is None else holder[0]
+    assert (found.note, vars_of(found.holder), found.since_ms) == (note, (pid, *holder[1:]), since)
 
 
 def vars_of(holder):

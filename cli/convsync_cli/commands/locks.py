@@ -88,12 +88,12 @@ def _as_row(site: Site, file: LockFile) -> tuple[str, ...]:
     unsaid = "no info" if file.note is Note.ABSENT else "broken info"
     where = "" if file.path.startswith(site.silo.root.path + "/") else output.tilde(file.path)
     since = output.ago(file.since_ms) if said else "-"
-    pid = str(file.holder.pid or "-") if said else unsaid
+    session = output.title_text(file.holder.session or "-") if said else unsaid
     return (
         id_text(file.conversation),
         str(file.grasp),
-        pid,
-        output.title_text(file.holder.session or "-"),
+        str(file.holder.pid or "-"),
+        session,
         since,
         where,
     )
