@@ -1,4 +1,4 @@
-"""The title of the terminal: which conversation this session works on (S3-22). For eyes only, never in a pipe."""
+"""The title of the terminal: which conversation this session works on. For eyes only, never in a pipe."""
 
 from __future__ import annotations
 

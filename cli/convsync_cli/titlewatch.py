@@ -1,4 +1,4 @@
-"""The title of the terminal while somebody works on a conversation: said again when it changes (S3-23)."""
+"""The title of the terminal while somebody works on a conversation: said again when it changes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def everything(machine):
 
 @pytest.mark.parametrize("presence", PLACES)
 def test_archive_unarchive_across_roots(machine, presence):
-    """S0-20, S0-21: archived in every root that has it, and back in exactly those; an external one is imported."""
+    """Archived in every root that has it, and back in exactly those; an external one is imported."""
     laid_out(machine, presence)
     ends_in = {*PLACES[presence], "silo"}
 

@@ -17,7 +17,7 @@ from machine import LONG_AGO, as_jp, event, put
 
 
 def test_phase6_edit_is_at_once_in_every_root(pair, editor):
-    """S0-24: byte for byte, also where JP writes no such bytes; what it replaced is in the history."""
+    """Byte for byte, also where JP writes no such bytes; what it replaced is in the history."""
     before = contents(pair)[0]
     editor("printf '[]' > \"$1\"")
     done = pair.ok("edit", A, "-e", "--json").json
@@ -250,7 +250,7 @@ def test_phase6_edit_refused(pair, editor, what):
 
 
 def test_phase5_edit_local_toggles(pair, monkeypatch):
-    """S0-18: bare it turns the projection round, with a value it sets it; the durable copy stays."""
+    """Bare it turns the projection round, with a value it sets it; the durable copy stays."""
     monkeypatch.chdir(pair.base / "a")
     silo = pair.inventory(pair.directory(pair.silo(), A))
     for argv, there in (

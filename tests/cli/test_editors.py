@@ -28,7 +28,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_phase6_edit_that_jp_could_not_load_is_discarded(pair, editor, what):
-    """S0-24: off a terminal exit 2, the old bytes and times everywhere, and it says what was wrong, not the text."""
+    """Off a terminal exit 2, the old bytes and times everywhere, and it says what was wrong, not the text."""
     before = picture(pair)
     editor(BAD[what])
     ran = pair.run("edit", A, "-e")

@@ -62,7 +62,7 @@ def test_phase2_three_files(machine):
 @pytest.mark.parametrize("field", ["local", "user"])
 @pytest.mark.parametrize("value", [True, False])
 def test_phase2_the_flag_of_locality_decides_nothing(machine, field, value):
-    """Presence is where the directories are; the old flag is kept byte for byte, as is what is unknown (S0-15)."""
+    """Presence is where the directories are; the old flag is kept byte for byte, as is what is unknown."""
     a = machine.worktree("a", register=False)
     at = machine.write(a, A, "one")
     raw = json.dumps({field: value, "last_activated_at": "2023-11-14 22:13:20.0", "future": [1.50]}).encode()
@@ -75,7 +75,7 @@ def test_phase2_the_flag_of_locality_decides_nothing(machine, field, value):
 
 
 def test_phase2_the_file_of_the_active_conversation(machine):
-    """`conversations/metadata.json` with its active_conversation_id is no conversation and stays untouched (S3-13)."""
+    """`conversations/metadata.json` with its active_conversation_id is no conversation and stays untouched."""
     a = machine.worktree("a", register=False)
     machine.write(a, A, "one")
     old = a / ".jp" / "conversations" / "metadata.json"

@@ -94,7 +94,7 @@ def test_phase3_fork_refuses(one, argv, code):
 
 
 def test_phase3_fork_without_a_target_is_of_the_active_one(one):
-    """S3-18: what the session works on; then of the fork."""
+    """What the session works on; then of the fork."""
     one.ok("use", ID)
     first = one.ok("fork", "--json").json
     second = one.ok("fork", "--json").json

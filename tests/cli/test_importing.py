@@ -60,7 +60,7 @@ def carried(machine, number=EXT):
 
 
 def test_phase4_import_auto(machine):
-    """S0-16: one `sync` makes it durable, the whole directory, times kept."""
+    """One `sync` makes it durable, the whole directory, times kept."""
     machine.worktree("a")
     external(machine)
     assert (letters(machine), external_count(machine)) == ({f"jp-c{EXT}": "ext"}, 1)
@@ -71,7 +71,7 @@ def test_phase4_import_auto(machine):
 
 
 def test_phase4_import_on_write(machine):
-    """S0-16: first sight imports nothing, the first change of its files does; unmanaged files come along."""
+    """First sight imports nothing, the first change of its files does; unmanaged files come along."""
     configured(machine, "on-write")
     machine.worktree("a")
     place = external(machine)
@@ -99,7 +99,7 @@ def test_phase4_import_on_write_by_jp(machine):
 
 
 def test_phase4_import_manual(manual):
-    """S0-17: it stays external whatever happens to its files; `ls` and `status` show it so."""
+    """It stays external whatever happens to its files; `ls` and `status` show it so."""
     put(manual.directory(manual.base / "a", EXT) / "events.json", as_jp([event("ext"), event("more")]))
     manual.ok("sync")
     assert (letters(manual), external_count(manual)) == ({f"jp-c{EXT}": "ext"}, 1)
@@ -127,7 +127,7 @@ READING = [
 @pytest.mark.parametrize("policy", ["auto", "on-write", "manual"])
 @pytest.mark.parametrize("argv", READING, ids=" ".join)
 def test_phase4_reading_imports_nothing(machine, policy, argv):
-    """S1-13: nothing below any root is written, not even the time of a directory."""
+    """Nothing below any root is written, not even the time of a directory."""
     configured(machine, policy)
     machine.worktree("a")
     external(machine)
@@ -142,7 +142,7 @@ def test_phase4_reading_imports_nothing(machine, policy, argv):
 
 
 def test_phase4_the_path_of_each_kind(manual):
-    """S0-23: projected and external lie in the worktree, a local one in the silo."""
+    """Projected and external lie in the worktree, a local one in the silo."""
     manual.write(manual.silo(), OTHER, "local")
     assert manual.ok("path", EXT).out.strip() == str(manual.directory(manual.base / "a", EXT))
     assert manual.ok("path", OTHER).out.strip() == str(manual.directory(manual.silo(), OTHER))

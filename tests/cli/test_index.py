@@ -126,7 +126,7 @@ def test_phase2_load_index_is_imported_on_use():
 
 
 def test_id_dedup(machine):
-    """Ids are the numbers before the first dash: other slugs in three roots are one conversation (S0-06)."""
+    """Ids are the numbers before the first dash: other slugs in three roots are one conversation."""
     a, b = machine.worktree("a", register=False), machine.worktree("b", register=False)
     machine.write(a, BOTH, "one", slug="one")
     machine.ok("register", a)
@@ -141,7 +141,7 @@ def test_id_dedup(machine):
 
 
 def test_id_dedup_in_the_archive(filled):
-    """Archived in both roots is one row (S0-22)."""
+    """Archived in both roots is one row."""
     assert listed(filled, "--archived") == [STORED]
     assert rows(filled, "--archived")[0]["presence"] == "projected"
 
@@ -218,7 +218,7 @@ def test_odd_labels_match_nothing(machine):
 
 
 def test_filter_by_workspace(machine):
-    """Each worktree answers for its own workspace (S4-46)."""
+    """Each worktree answers for its own workspace."""
     for workspace, name, numbers in (("aaaaa", "a", (17000000001, 17000000002)), ("bbbbb", "b", (17000000003,))):
         tree = machine.worktree(name, workspace, register=False)
         for number in numbers:
@@ -231,7 +231,7 @@ def test_filter_by_workspace(machine):
 
 
 def test_filter_by_status(machine):
-    """Active and idle leave out what is closed (S4-47)."""
+    """Active and idle leave out what is closed."""
     a = machine.worktree("a", register=False)
     for number in (1, 2, 3):
         machine.write(a, 17000000000 + number, "x", archived=number == 2)
@@ -296,14 +296,14 @@ def test_unregistered_worktrees_still_answer(filled):
     ],
 )
 def test_a_title_falls_back_to_the_first_question(machine, texts, title, shown):
-    """The title of the metadata, else the first question cut at 80 characters (S4-13)."""
+    """The title of the metadata, else the first question cut at 80 characters."""
     machine.write(machine.worktree("a"), BOTH, *texts, **({"title": title} if title else {}))
 
     assert rows(machine)[0]["title"] == shown
 
 
 def test_activity_is_of_the_last_event(machine):
-    """An append moves it; a touch of every file does not; without events it is the creation (S4-11, S4-12)."""
+    """An append moves it; a touch of every file does not; without events it is the creation."""
     a = machine.worktree("a")
     at = machine.write(a, BOTH, event("1", "2024-01-01 00:00:00.0"))
     empty = machine.write(a, LOCAL)

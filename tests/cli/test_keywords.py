@@ -134,7 +134,7 @@ def test_what_there_is_none_of(machine, monkeypatch, text):
 
 
 def test_the_active_one_has_no_one_before(filled):
-    """`prev` with one conversation in the history is exit 3 (S3-15)."""
+    """`prev` with one conversation in the history is exit 3."""
     (filled.silo() / "sessions" / f"{ME.key}.json").unlink()
     visit(filled, OLD)
 
@@ -277,7 +277,7 @@ def test_every_picker(filled, text, first):
 
 @pytest.mark.parametrize("command", ["show", "path", "history", "diff", "restore", "undo", "accept", "use", "sync"])
 def test_every_command_takes_every_target(filled, command):
-    """S3-20: one resolver; `nosuch` is exit 3, and every word is understood."""
+    """One resolver; `nosuch` is exit 3, and every word is understood."""
     assert filled.run(command, "nosuch").code == 3
     for text in ("last", "newest", "prev", "active"):
         ran = filled.run(command, text)

@@ -124,7 +124,7 @@ def test_phase3_a_fork_goes_on_with_equal_events(one):
 
 
 def test_phase3_the_title_is_said_again_when_it_changes(one):
-    """S3-23: a title that JP's generator gave meanwhile, with the name of the directory that goes with it."""
+    """A title that JP's generator gave meanwhile, with the name of the directory that goes with it."""
     go = one.base / "go"
     ours, theirs = pty.openpty()
     argv = ["lock", ID, "--", "sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done"]

@@ -63,7 +63,7 @@ def history(machine, conversation=ONE):
 
 @pytest.mark.parametrize("here", [True, False], ids=["in it", "by its path"])
 def test_phase1_an_existing_setup_is_migrated(machine, monkeypatch, here):
-    """S0-02, S0-03, S1-08: one silo with everything, the loser kept in history and trash, imports of both kinds."""
+    """One silo with everything, the loser kept in history and trash, imports of both kinds."""
     set_up(machine)
     if here:
         monkeypatch.chdir(machine.base / "a")

@@ -50,7 +50,7 @@ def letters(machine, conversation):
 
 
 def test_phase5_there_and_back(one):
-    """S0-18: the worktree's directory goes and comes; the durable copy keeps every file, byte and time."""
+    """The worktree's directory goes and comes; the durable copy keeps every file, byte and time."""
     silo = one.directory(one.silo(), A)
     before = one.inventory(silo)
 
@@ -97,7 +97,7 @@ def test_phase5_jp_reads_what_is_projected(one):
 
 
 def test_phase5_nothing_re_creates_and_nothing_drops(one):
-    """S0-19: a change of the durable copy reaches what is projected, and re-creates nothing that was taken away."""
+    """A change of the durable copy reaches what is projected, and re-creates nothing that was taken away."""
     one.ok("unproject", A)
     one.ok("project", B)
     for number in (A, B):

@@ -67,7 +67,7 @@ def tombstone(machine, conversation=ID):
 
 @pytest.mark.parametrize("presence", PLACES)
 def test_phase6_rm_across_roots(machine, presence):
-    """S0-25: nothing of it is left in any root, it does not come back, and the trash gives it back as it was."""
+    """Nothing of it is left in any root, it does not come back, and the trash gives it back as it was."""
     laid_out(machine, presence)
     archived = presence == ARCHIVED
     before = contents(machine.directory(roots(machine)[PLACES[presence][0]], ID, archived=archived))

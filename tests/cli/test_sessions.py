@@ -55,7 +55,7 @@ def activated_ns(machine, root, conversation):
 
 
 def test_each_session_has_its_own(four, monkeypatch):
-    """S3-01: two terminals, two conversations; what one does the other does not see."""
+    """Two terminals, two conversations; what one does the other does not see."""
     four.ok("use", A)
     monkeypatch.setenv("JP_SESSION", "two")
     four.ok("use", B)
@@ -230,7 +230,7 @@ def test_which_workspace(four, monkeypatch):
 
 
 def test_a_session_outlives_its_worktree_and_is_never_projected(four):
-    """S3-05: it lies in the silo only."""
+    """It lies in the silo only."""
     four.ok("use", A)
     assert list((four.base / "a").rglob("*sessions*")) == []
 
@@ -240,7 +240,7 @@ def test_a_session_outlives_its_worktree_and_is_never_projected(four):
 
 
 def test_there_is_no_global_pointer(four):
-    """S3-13: what an old JP left is no conversation and stays as it is, and nothing of the kind is made."""
+    """What an old JP left is no conversation and stays as it is, and nothing of the kind is made."""
     old = four.silo() / "conversations" / "metadata.json"
     old.write_bytes(as_jp({"active_conversation_id": f"jp-c{B}"}))
     before = four.inventory(old.parent)[str(old)]
@@ -289,7 +289,7 @@ def on_terminal(machine, *argv, answer=None, **env):
 
 
 def test_the_title_of_the_terminal(four):
-    """S3-22: id and title, without a character that a terminal obeys; in a pipe nothing."""
+    """Id and title, without a character that a terminal obeys; in a pipe nothing."""
     code, seen, _ = on_terminal(four, "use", A, JP_SESSION="one")
 
     assert code == 0, seen
@@ -300,7 +300,7 @@ def test_the_title_of_the_terminal(four):
 
 
 def test_without_an_override_the_terminal_is_the_session(four):
-    """S3-03: the session leader, here the command itself."""
+    """The session leader, here the command itself."""
     code, seen, pid = on_terminal(four, "use", A)
 
     assert code == 0, seen
@@ -309,7 +309,7 @@ def test_without_an_override_the_terminal_is_the_session(four):
 
 
 def test_picking(four):
-    """S3-17: numbered, the session's own first; the title is shown with nothing in it that a terminal obeys."""
+    """Numbered, the session's own first; the title is shown with nothing in it that a terminal obeys."""
     four.ok("use", A)
     code, seen, _ = on_terminal(four, "path", "?", answer=b"1", JP_SESSION="one")
 
@@ -343,7 +343,7 @@ def visit(machine, session, *conversations):
 
 
 def test_prune(four, gone, living):
-    """S3-30: what is dead goes, what lives stays, a variable's goes when nothing of it exists; the archive exists."""
+    """What is dead goes, what lives stays, a variable's goes when nothing of it exists; the archive exists."""
     visit(four, Session(GETSID, str(gone)), A)
     visit(four, Session(GETSID, str(living)), 99)
     for name, conversations in {"empty": (98, 99), "archived": (STORED,), "some": (A, 99, B)}.items():

@@ -103,7 +103,7 @@ def test_dual_write_no_cross_root_clobber_of_three(machine, tree):
 
 @pytest.mark.parametrize("newer", ["worktree", "silo"])
 def test_base_config_only_edit(machine, tree, newer):
-    """An edit of base_config.json alone moves its events along: files of two roots are never paired (S0-28)."""
+    """An edit of base_config.json alone moves its events along: files of two roots are never paired."""
     edited, other = (tree, machine.silo()) if newer == "worktree" else (machine.silo(), tree)
     put(machine.directory(other, A) / EVENTS, stream("1", "2", "3", "4", "5"), LONG_AGO + 150)
     put(machine.directory(edited, A) / EVENTS, stream("1", "2", "3"), LONG_AGO + 100)
@@ -171,7 +171,7 @@ def test_import_on_write(machine, tree, external, name):
 
 
 def test_import_manual(machine, tree, external):
-    """Policy manual: it stays external whatever is written; reading it does not import it either (S1-13)."""
+    """Policy manual: it stays external whatever is written; reading it does not import it either."""
     before = machine.inventory(machine.silo() / "conversations")
     put(external / EVENTS, stream("one", "two"))
     sync(machine, "--set", "import.policy=manual")

@@ -161,7 +161,7 @@ def test_phase6_edit_of_what_is_behind_edits_what_is_current(behind, monkeypatch
 
 @pytest.mark.parametrize("policy", ["auto", "on-write", "manual"])
 def test_phase4_an_agent_imports_by_its_policy(machine, agent, policy):
-    """S0-16, M-05: `auto` at first sight, `on-write` at the first change after it, `manual` on command only."""
+    """`auto` at first sight, `on-write` at the first change after it, `manual` on command only."""
     machine.worktree("a")
     agent("--set", f"import.policy={policy}")
     place = machine.write(machine.base / "a", EXT, "ext", slug="talk", title="talk")

@@ -28,7 +28,7 @@ def active_in(machine, name):
 
 
 def test_two_terminals_beside_an_agent(machine, agent):
-    """S3-01: each keeps its own; every copy is in step, nothing is a conflict, and no version is kept of it."""
+    """Each keeps its own; every copy is in step, nothing is a conflict, and no version is kept of it."""
     a, b = prepared(machine)
     agent()
     orders = {"one": (A, B), "two": (B, A)}

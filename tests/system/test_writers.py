@@ -59,7 +59,7 @@ def test_no_acknowledged_event_is_lost_however_often_the_agent_dies(machine, age
     "writes", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["100", "1000"]
 )
 def test_two_agents_at_once(machine, agent, writes):
-    """Two writers, each in a worktree of its own, on the same two conversations: no event is lost (S3-29).
+    """Two writers, each in a worktree of its own, on the same two conversations: no event is lost.
 
     Every JSON is valid at the end, all roots are equal, and each event is there once, in the order of its writer.
     """
