@@ -23,6 +23,15 @@ from convsync_agent.results import Done, Result, failed_with
 Read = Callable[[Copy, FileCopy], bytes]
 
 
+def read_as_seen(copy: Copy, file: FileCopy) -> bytes:
+    """The bytes of one file, which has the stamp it was seen with. Raises ChangedError, OSError."""
+    with fs.opened_copy(copy) as fd:
+        raw, stamp = fs.read_file(file.name, fd)
+    if stamp != file.stamp:
+        raise fs.ChangedError
+    return raw
+
+
 @dataclass(slots=True)
 class Building:
     """A complete directory under a dot name, ready to be renamed to its final one."""

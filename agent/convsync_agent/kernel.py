@@ -122,3 +122,14 @@ def being_written(fd: int) -> bool:
     except OSError as error:
         return error.errno == errno.EAGAIN
     return False
+
+
+def alive(pid: int) -> bool:
+    """There is such a process, also one that is not ours. Only what is gone for certain is not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

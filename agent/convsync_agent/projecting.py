@@ -12,9 +12,9 @@ from convsync_agent import fs, layout
 from convsync_agent.chosen import being_written, look
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
-from convsync_agent.imported import Importer
+from convsync_agent.imported import Importer, read_as_seen
 from convsync_agent.locks import HeldLock
-from convsync_agent.model import BOTH, Copy, FileCopy, Grade, Partition
+from convsync_agent.model import BOTH, Copy, Grade, Partition
 from convsync_agent.names import id_text
 from convsync_agent.plan import Import
 from convsync_agent.recording import forget
@@ -36,7 +36,7 @@ def project(engine: Engine, site: Site, tree: Tree, conversation: int) -> bool:
         return False
     _require_sound(silo)
     action = Import(conversation, tree.root, Partition.LIVE, silo.name, silo, silo, why="projected")
-    importer = Importer(site.silo.root, lambda: site.stores, _read, 0, into=tree.root)
+    importer = Importer(site.silo.root, lambda: site.stores, read_as_seen, 0, into=tree.root)
     engine.staged_in.add(tree.root)
     [result] = list(importer.imports([action]))
     engine.contents.clear()
@@ -143,11 +143,3 @@ def _log(engine: Engine, site: Site, verb: str, conversation: int, tree: Tree, s
     row = (time.time_ns() // 1_000_000, verb, site.id, conversation, "all", site.silo.root.path, tree.root.path, size)
     with engine.state.transaction():
         engine.state.log([row])
-
-
-def _read(copy: Copy, file: FileCopy) -> bytes:
-    with fs.opened_copy(copy) as fd:
-        raw, stamp = fs.read_file(file.name, fd)
-    if stamp != file.stamp:
-        raise fs.ChangedError
-    return raw

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-from convsync_agent import fs
+from convsync_agent import fs, kernel
 from convsync_agent.chosen import Contents, being_written, completed, look
 from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.contest import OUT_OF_REACH
@@ -328,15 +328,5 @@ def _sweep(data_dir: str) -> None:
     """What a crash left: copies of what the history or a root has, so they are simply removed."""
     for name in os.listdir(data_dir):
         pid = name.removeprefix(PREFIX).partition("-")[0]
-        if name.startswith(PREFIX) and pid.isdigit() and not _alive(int(pid)):
+        if name.startswith(PREFIX) and pid.isdigit() and not kernel.alive(int(pid)):
             shutil.rmtree(os.path.join(data_dir, name), ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

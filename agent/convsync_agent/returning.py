@@ -14,8 +14,8 @@ from convsync_agent import fs, githead, layout, logs, registry, scan
 from convsync_agent.agenda import Agenda
 from convsync_agent.engine import Engine
 from convsync_agent.homecoming import MOVED_NS, NO_GIT, QUIET_ROOT_NS, Reason
-from convsync_agent.imported import Importer
-from convsync_agent.model import SECOND, Copy, FileCopy, Grade, Partition, Readable
+from convsync_agent.imported import Importer, read_as_seen
+from convsync_agent.model import SECOND, Grade, Partition, Readable
 from convsync_agent.plan import Import
 from convsync_agent.results import Done, Postponed, Result
 from convsync_agent.scan import Place
@@ -193,7 +193,7 @@ def put_back(
         if not still() or site.silo_state is not Readable.YES:
             break
         actions = _actions(engine, site, into, wanted[start : start + AT_ONCE])
-        importer = Importer(site.silo.root, lambda: site.stores, _read, 0, into=into.root)
+        importer = Importer(site.silo.root, lambda: site.stores, read_as_seen, 0, into=into.root)
         engine.staged_in.add(into.root)
         results += importer.imports(actions)
         engine.contents.clear()
@@ -218,14 +218,6 @@ def _actions(engine: Engine, site: Site, into: Tree, conversations: Collection[i
         if good and not site.silo.listing.doubled.get(conversation):
             actions.append(Import(conversation, into.root, Partition.LIVE, name, copy, copy, why="came back"))
     return actions
-
-
-def _read(copy: Copy, file: FileCopy) -> bytes:
-    with fs.opened_copy(copy) as fd:
-        raw, stamp = fs.read_file(file.name, fd)
-    if stamp != file.stamp:
-        raise fs.ChangedError
-    return raw
 
 
 def _log(engine: Engine, site: Site, made: Iterable[Import]) -> None:

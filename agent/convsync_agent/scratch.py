@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from convsync_agent import fs
+from convsync_agent import fs, kernel
 from convsync_agent.model import MANAGED
 from convsync_agent.names import id_text
 
@@ -122,7 +122,7 @@ def abandoned(data_dir: str) -> Iterator[list[Abandoned]]:
 
 def _seize(data_dir: str, name: str, held: list[int]) -> Abandoned | None:
     said = _NAME.fullmatch(name)
-    if said is None or _alive(int(said["pid"])):
+    if said is None or kernel.alive(int(said["pid"])):
         return None
     top = os.path.join(data_dir, name)
     try:
@@ -153,13 +153,3 @@ def is_beside(path: str) -> bool:
     """Neither a file that is edited nor one that an editor keeps for itself."""
     own = any(part.startswith(".") for part in path.split("/")) or path.endswith((".tmp", "~"))
     return not own and path not in MANAGED
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

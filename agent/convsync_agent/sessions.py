@@ -52,13 +52,7 @@ def alive(pid: int | None) -> bool | None:
         return None
     if pid <= 0:  # of a namespace that is not ours, or a group: nobody can be asked
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is there and not ours
-        return True
-    return True
+    return kernel.alive(pid)
 
 
 def _steady(name: str, fd: int) -> tuple[bytes, Stamp]:

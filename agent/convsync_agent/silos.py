@@ -86,7 +86,7 @@ def sweep_unfinished(user_data: str, data_dir: str) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(parent):
             pid = name.removeprefix(BUILDING).partition("-")[0]
-            if name.startswith(BUILDING) and name.endswith(".new") and pid.isdigit() and not _alive(int(pid)):
+            if name.startswith(BUILDING) and name.endswith(".new") and pid.isdigit() and not kernel.alive(int(pid)):
                 to_trash(os.path.join(parent, name), data_dir)
 
 
@@ -190,13 +190,3 @@ def to_trash(path: str, data_dir: str) -> str:
 def discard_copy(path: str) -> None:
     """Remove a silo that we built and nobody ever saw: used only when its creation is refused half-way."""
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
