@@ -32,6 +32,7 @@ class Foreground:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = False
+        self._ended_by = 0
         self._pending: list[int] = []
 
     @contextmanager
@@ -44,6 +45,10 @@ class Foreground:
             signal.signal(number, self._got)
         try:
             yield
+        except Exception:  # what a signal broke off in the middle of something may come out as anything
+            if self._ended_by:
+                raise SystemExit(128 + self._ended_by) from None
+            raise
         finally:
             for number in mine:
                 signal.signal(number, old[number])
@@ -55,6 +60,8 @@ class Foreground:
 
         No descriptor of ours goes along, so a lock that we hold ends with us and not with what it started.
         """
+        if self._ended_by:  # it came where Python lets no exception out, in the middle of an import
+            raise SystemExit(128 + self._ended_by)
         sys.stdout.flush()
         out = sys.stderr.fileno() if to_stderr else None
         self._starting = True
@@ -89,9 +96,8 @@ class Foreground:
                 self._process.send_signal(number)
         elif self._starting:
             self._pending.append(number)
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
         else:
+            self._ended_by = number
             raise SystemExit(128 + number)
 
 

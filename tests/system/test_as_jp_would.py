@@ -37,15 +37,15 @@ class Toggler(JP):
 class Worlds:
     """`ours` is a registered worktree with its silo, `theirs` a bare pair of roots."""
 
-    def __init__(self, machine, draw):
-        self.machine, self.draw = machine, draw
+    def __init__(self, machine, draw, environment):
+        self.machine, self.draw, self.environment = machine, draw, environment
         tree = machine.worktree("a")
         self.ours = (machine.silo(), tree / ".jp")
         base = machine.base / "theirs"
         self.theirs = (base / "silo", base / "tree" / ".jp")
         for root in self.theirs:
             (root / "conversations").mkdir(parents=True)
-        os.chdir(tree)
+        environment.chdir(tree)
         self.next = 17_000_000_001
 
     def jp(self, world):
@@ -111,7 +111,7 @@ class Worlds:
             new.write_bytes(raw)
             script.write_text(f'#!/bin/sh\ncat "{new}" > "$1"\n')
             script.chmod(0o755)
-            os.environ["EDITOR"] = str(script)
+            self.environment.setenv("EDITOR", str(script))
             self.machine.ok("edit", number, "-e")
             self.jp(self.theirs).edit_files(number, raw)
 
@@ -150,11 +150,11 @@ def loaded(world):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_jp_loads_what_it_would_have_made_itself(machine, seed):
+def test_jp_loads_what_it_would_have_made_itself(machine, monkeypatch, seed):
     """Content, titles, directory names, presence and archive state, after each step."""
     print(f"CONVSYNC_SEED={seed}")  # noqa: T201
     draw = random.Random(seed)
-    worlds = Worlds(machine, draw)
+    worlds = Worlds(machine, draw, monkeypatch)
     steps = [worlds.new, worlds.query, worlds.retitle, worlds.archive, worlds.unarchive, worlds.remove]
     steps += [worlds.toggle, worlds.edit, worlds.new]
     for number in range(STEPS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from contextlib import ExitStack
@@ -128,6 +129,8 @@ def lock(context: Context, target: str, argv: tuple[str, ...], wait: str | None)
     found = resolve_target(context, target)
     site = open_sites(context)[found.workspace]
     _require_live(site, found.conversation)
+    for name in ("guard", "sessions"):  # now: what a signal's handler raises in the middle of an import gets lost
+        importlib.import_module(f"convsync_agent.{name}")
     foreground = Foreground()
     with foreground.handling(), ExitStack() as stack:
         number, ours = patiently(
