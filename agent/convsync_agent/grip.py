@@ -42,8 +42,8 @@ def wanted(copy: Copy) -> list[Wanted]:
     return found + [Wanted(e.path, e.stamp, None) for e in copy.extras]
 
 
-def hold(want: Wanted, dir_fd: int, place: str) -> HeldFile:
-    """Hold one file of the directory `dir_fd` in the directory `place`.
+def hold(want: Wanted, dir_fd: int, place: str, *, sync: bool = True) -> HeldFile:
+    """Hold one file of the directory `dir_fd` in the directory `place`; without `sync` somebody else makes it durable.
 
     Raises fs.ChangedError if the file is not, or not any more, what was seen; OSError as it comes.
     """
@@ -52,7 +52,7 @@ def hold(want: Wanted, dir_fd: int, place: str) -> HeldFile:
         for name in above:
             dir_fd = stack.enter_context(fs.opened_dir(name, dir_fd=dir_fd))
         try:
-            return _cloned(want, leaf, dir_fd, place) or _packed(want, leaf, dir_fd, place)
+            return _cloned(want, leaf, dir_fd, place) or _packed(want, leaf, dir_fd, place, sync=sync)
         except (fs.OddFileError, FileNotFoundError, NotADirectoryError):
             raise fs.ChangedError from None
 
@@ -97,13 +97,13 @@ def share_blocks(source: int, path: str) -> bool:
     return True
 
 
-def _packed(want: Wanted, leaf: str, dir_fd: int, place: str) -> HeldFile:
+def _packed(want: Wanted, leaf: str, dir_fd: int, place: str, *, sync: bool) -> HeldFile:
     raw, stamp = fs.read_file(leaf, dir_fd)
     digest = content_digest(raw).hex()
     if not fs.same_file(stamp, want.stamp) or want.digest not in {None, digest}:
         raise fs.ChangedError
     held = digest + ".gz"
-    objects.write(os.path.join(place, held), objects.compressed(raw), sync=True)
+    objects.write(os.path.join(place, held), objects.compressed(raw), sync=sync)
     return _held(want, digest, held)
 
 

@@ -112,10 +112,11 @@ def _fingerprint(partition: Partition, rows: Iterable[tuple[str, str, int, int]]
 # -- on disk ------------------------------------------------------------------
 
 
-def publish(place: Plot, keepsake: Keepsake) -> objects.Stamp:
-    """The manifest under its name, in one step; durable when this returns."""
-    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], sync=True)
-    places.sync(place)
+def publish(place: Plot, keepsake: Keepsake, *, sync: bool = True) -> objects.Stamp:
+    """The manifest under its name, in one step; with `sync` durable when this returns."""
+    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], sync=sync)
+    if sync:
+        places.sync(place)
     return stamp
 
 

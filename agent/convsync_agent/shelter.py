@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from convsync_agent import fs, grip, keepsake, objects
+from convsync_agent import fs, grip, keepsake, kernel, objects
 from convsync_agent import plot as places
 from convsync_agent.keepsake import MANIFEST, HeldFile, Keepsake
 from convsync_agent.model import Copy
@@ -49,9 +49,26 @@ class Shelter:
         """`keep_days` 0: none is made any more."""
         self.data_dir = data_dir
         self.keep_days = keep_days
+        self._syncs = True
         self._known: dict[str, dict[int, int]] = {}  # workspace, conversation: one number for what is kept
 
     # -- keeping ----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, `keep` waits for no disk; leaving it makes all of it durable at once, or raises OSError.
+
+        Until then a power failure may leave a manifest whose content is not there: that counts as no kept copy. For
+        many at once, while their durable copies are there.
+        """
+        self._syncs = not kernel.has_syncfs()
+        try:
+            yield
+        finally:
+            self._syncs = True
+        if kernel.has_syncfs():
+            with fs.opened_dir(self.data_dir) as fd:
+                kernel.sync_file_system(fd)
 
     def current(self, workspace: str, copy: Copy) -> bool:
         """What is kept is this content, in this partition: one stat, where it was asked before."""
@@ -77,9 +94,10 @@ class Shelter:
             if stamp and self._is(place, old, wanted, stamp):
                 return False
             files = self._hold(place, copy, old)
-            objects.sync_dir(place.path)  # their names before the manifest that names them
+            if self._syncs:
+                objects.sync_dir(place.path)  # their names before the manifest that names them
             new = Keepsake(workspace, copy.conversation, copy.partition, at_ms, files, None, events)
-            self._note(place, wanted, keepsake.publish(place, new))
+            self._note(place, wanted, keepsake.publish(place, new, sync=self._syncs))
             _sweep(place, new)
         return True
 
@@ -93,7 +111,7 @@ class Shelter:
                 if have is not None and _same(have, want) and os.path.lexists(place.file(have.held)):
                     found.append(replace(have, mtime_ns=want.stamp.mtime_ns))
                 else:
-                    found.append(grip.hold(want, fd, place.path))
+                    found.append(grip.hold(want, fd, place.path, sync=self._syncs))
         return tuple(found)
 
     def removed(self, workspace: str, conversation: int, at_ms: int) -> bool:

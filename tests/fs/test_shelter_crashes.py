@@ -108,6 +108,28 @@ def test_it_is_durable_in_the_right_order(silo, monkeypatch):
     assert "fsync" in steps[manifest : going[0]]
 
 
+def test_many_together_wait_for_the_disk_once(silo, monkeypatch):
+    """And are what they would have been one by one. Where nothing can wait for a whole disk, each waits for itself."""
+    waited = []
+    real = kernel.fsync
+
+    def fsync(fd):
+        waited.append("file")
+        real(fd)
+
+    monkeypatch.setattr(kernel, "fsync", fsync)
+    top = silo.write()
+    if kernel.has_syncfs():
+        monkeypatch.setattr(kernel, "sync_file_system", lambda fd: waited.append("disk"))
+    silo.keep()
+    waited.clear()
+    (top / "b.bin").write_bytes(b"x")
+    with silo.shelter.together():
+        assert silo.keep()
+    assert waited == (["disk"] if kernel.has_syncfs() else ["file"] * 4)
+    assert silo.restored() == contents(top)
+
+
 KILLED = """
 import os, pickle, signal, sys
 from convsync_agent.shelter import Shelter
