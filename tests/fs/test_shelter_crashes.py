@@ -120,7 +120,7 @@ def test_many_together_wait_for_the_disk_once(silo, monkeypatch):
     monkeypatch.setattr(kernel, "fsync", fsync)
     top = silo.write()
     if kernel.has_syncfs():
-        monkeypatch.setattr(kernel, "sync_file_system", lambda fd: waited.append("disk"))
+        monkeypatch.setattr(kernel, "sync_file_system", lambda _fd: waited.append("disk"))
     silo.keep()
     waited.clear()
     (top / "b.bin").write_bytes(b"x")
