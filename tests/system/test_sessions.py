@@ -28,7 +28,10 @@ def active_in(machine, name):
 
 
 def test_two_terminals_beside_an_agent(machine, agent):
-    """Each keeps its own; every copy is in step, nothing is a conflict, and no version is kept of it."""
+    """Each keeps its own; every copy is in step, nothing is a conflict, and the history is not filled with it.
+
+    A copy that is being written while it is looked at is kept, whatever it says: that may happen, now and then.
+    """
     a, b = prepared(machine)
     agent()
     orders = {"one": (A, B), "two": (B, A)}
@@ -46,7 +49,9 @@ def test_two_terminals_beside_an_agent(machine, agent):
     until(lambda: status(machine)["verdict"] == "in-sync")
     assert status(machine)["attention"] == []
     for conversation in (A, B):
-        assert machine.ok("history", conversation, "--json").json["versions"] == []
+        kept = machine.ok("history", conversation, "--json").json["versions"]
+        assert {v["unit"] for v in kept} <= {"metadata"}
+        assert len(kept) < ROUNDS
 
 
 def test_many_processes_of_one_terminal(machine):
