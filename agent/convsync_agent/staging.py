@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from convsync_agent import fs, kernel
@@ -26,6 +27,7 @@ from convsync_agent.model import Root, Stamp
 
 IGNORE = ".gitignore"
 SETTLE_SECONDS = 2.0
+TRIES, PAUSE_SECONDS = 200, 0.001  # somebody takes the directory away: microseconds
 NAME_BYTES = 150  # of the file's own name: 255 is what a file system takes, and ours comes before it
 NAME = re.compile(r"^c(?P<conversation>\d+)\.(?P<pid>\d+)\.(?P<serial>\d+)\.(?P<file>.+)$")
 _serial = itertools.count(1)
@@ -53,15 +55,50 @@ def fresh_name(conversation: int, file: str) -> str:
 
 @contextmanager
 def opened(root: Root) -> Iterator[int]:
-    """The staging directory of a root as an fd, made if need be. Never creates `conversations/`."""
-    with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
-        if not fs.make_dir(STAGING, live):
-            _require_directory(live)
-        with fs.opened_dir(STAGING, dir_fd=live) as fd:
-            if fs.stat_file(IGNORE, fd) is None:
-                with contextlib.suppress(OSError):  # another was first, or the disk is full: said by what comes next
-                    fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
-            yield fd
+    """The staging directory of a root as an fd, made if need be. Never creates `conversations/`.
+
+    Shared with all who stage there; nobody takes it away meanwhile.
+    """
+    with (
+        fs.opened_dir(root.path) as root_fd,
+        fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live,
+        ExitStack() as at,
+    ):
+        fd = _entered(live, at)
+        if fs.stat_file(IGNORE, fd) is None:
+            with contextlib.suppress(OSError):  # another was first, or the disk is full: said by what comes next
+                fs.write_new(IGNORE, b"*\n", fd, mtime_ns=time.time_ns(), sync=False)
+        yield fd
+
+
+def _entered(live: int, at: ExitStack) -> int:
+    """The directory itself, not one that another process of ours takes away just now (`remove_if_empty`)."""
+    for _ in range(TRIES):
+        made = fs.make_dir(STAGING, live)
+        with contextlib.suppress(FileNotFoundError), ExitStack() as mine:
+            if not made:
+                _require_directory(live)
+            fd = mine.enter_context(fs.opened_dir(STAGING, dir_fd=live))
+            if _locked(fd, fcntl.LOCK_SH) and _is_there(fd, live):
+                at.push(mine.pop_all())
+                return fd
+        time.sleep(PAUSE_SECONDS)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _locked(fd: int, how: int) -> bool:
+    """Where a file system knows no locks, everybody has it."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_there(fd: int, live: int) -> bool:
+    return os.path.samestat(os.fstat(fd), os.stat(STAGING, dir_fd=live, follow_symlinks=False))
 
 
 def _require_directory(live: int) -> None:
@@ -73,13 +110,12 @@ def _require_directory(live: int) -> None:
 def remove_if_empty(root: Root) -> bool:
     """Take the staging directory away when only its `.gitignore` is left. True when it is gone."""
     try:
-        with fs.opened_dir(root.path) as root_fd, fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live:
-            with fs.opened_dir(STAGING, dir_fd=live) as fd:
-                if set(fs.list_names(fd)) - {IGNORE}:
-                    return False
-                fs.unlink_if_there(IGNORE, fd)
-            # RACE: another process of ours may stage between the unlink and the rmdir; rmdir then fails
-            # and its file lies beside no .gitignore until the next removal. Harmless.
+        with fs.opened_partition(root.path, archived=False) as live, fs.opened_dir(STAGING, dir_fd=live) as fd:
+            if not _locked(fd, fcntl.LOCK_EX) or set(fs.list_names(fd)) - {IGNORE}:
+                return False
+            fs.unlink_if_there(IGNORE, fd)
+            # RACE: only where there are no locks: another process of ours stages between the unlink and the
+            # rmdir; that fails, and its file lies beside no .gitignore until the next removal. Harmless.
             os.rmdir(STAGING, dir_fd=live)
     except OSError:
         return not os.path.lexists(os.path.join(root.path, fs.CONVERSATIONS, STAGING))

@@ -34,11 +34,14 @@ def run(paths: Sequence[str], fd: int, *, aside: bool) -> int:
     """
     variable, command = chosen()
     running: list[subprocess.Popen[bytes]] = []
-    with _signals(running):
+    early: list[int] = []
+    with _signals(running, early):
         try:
             running.append(subprocess.Popen(_argv(command, paths), pass_fds=(fd,), stdout=2 if aside else None))
         except (OSError, ValueError):
             raise _not_run(variable) from None
+        for number in early:  # it runs before we know its number
+            running[0].send_signal(number)
         code = running[0].wait()
     if code in _NOT_RUN:
         raise _not_run(variable)
@@ -60,10 +63,12 @@ def _not_run(variable: str) -> UsageProblem:
 
 
 @contextmanager
-def _signals(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _signals(running: Sequence[subprocess.Popen[bytes]], early: list[int]) -> Iterator[None]:
     """Ctrl-C is the editor's; who ends us ends it first, and then what it left is looked at."""
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        if not running:
+            early.append(number)
         for process in running:
             process.send_signal(number)
 
