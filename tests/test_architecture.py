@@ -22,7 +22,7 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "chosen", "comparing", "contention",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
     "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
     "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
     "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing",

@@ -7,11 +7,11 @@ import os
 import queue
 import sys
 import time
-from typing import Any
 
 from convsync_agent import __version__, locks, logs, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
+from convsync_agent.bulletin import Bulletin
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import kind_of, reason_of
@@ -26,7 +26,7 @@ from convsync_agent.settings import Settings
 from convsync_agent.site import Site
 
 LOCK = "agent.lock"
-BATCH, DRAIN_SECONDS, PUBLISH_SECONDS = 256, 5.0, 0.25
+BATCH, DRAIN_SECONDS = 256, 5.0
 SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
 
 log = logs.get("agent")
@@ -37,18 +37,13 @@ class Agent:
 
     def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
         self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
-        self.signals = os.path.join(runtime_dir, publish.SIGNALS)
         self.settings = settings
         self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
         self.stopping = False
-        self.started_ms = time.time_ns() // 1_000_000
+        self.bulletin = Bulletin(state_dir, runtime_dir)
         self.agenda = Agenda()
         self.retention = Retention()
         self.returning = Returning()
-        self.pokes: set[str] = set()
-        self.last_error: dict[str, Any] | None = None
-        self._published: dict[str, Any] = {}
-        self._published_at = 0.0
         self.engine: Engine
         self.lookout: Lookout
 
@@ -56,7 +51,7 @@ class Agent:
 
     def run(self) -> None:
         """Startup, loop, shutdown. Raises Refused when another agent runs, StorageProblem without a state."""
-        for path in (self.state_dir, self.data_dir, self.runtime_dir, self.signals):
+        for path in (self.state_dir, self.data_dir, self.runtime_dir, self.bulletin.signals):
             ensure_private(path)
         with (
             locks.single_agent(os.path.join(self.state_dir, LOCK)),
@@ -82,12 +77,12 @@ class Agent:
         self._rescan_all("start")
         self.aside.check(self.engine, self.agenda, write=True)
         self._work(everything=True)
-        for name in os.listdir(self.signals):  # asked before anybody was listening
+        for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
             self._on_signal(name)
         for site in self.engine.sites.values():
             self.engine.vault.note_all(site)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
-        self._publish(force=True)
+        self._say(force=True)
 
     def _drain(self) -> None:
         """Finish what is already dirty, for a few seconds at most."""
@@ -123,12 +118,12 @@ class Agent:
         try:
             self._turn()
         except OSError as error:  # no descriptors, no memory, a disk that went: what was at hand is looked at again
-            self.last_error = {"code": kind_of(error), "at": time.time_ns() // 1_000_000}
+            self.bulletin.failed(kind_of(error))
             log.warning("turn given up", code=kind_of(error), detail=reason_of(error))
             self.agenda.rescan_later()
 
     def _turn(self) -> None:
-        said = 0.0 if self.pokes else PUBLISH_SECONDS if self.agenda.touched else 3600.0
+        said = self.bulletin.wait(touched=self.agenda.touched)
         waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
         timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), *waits))
         with contextlib.suppress(queue.Empty):
@@ -137,7 +132,7 @@ class Agent:
         self.aside.check(self.engine, self.agenda)
         self._work()
         self._housekeeping()
-        self._publish()
+        self._say()
 
     def _sort_hints(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -196,9 +191,9 @@ class Agent:
 
     def _on_signal(self, name: str) -> None:
         if name.startswith(publish.POKE):
-            self.pokes.add(name)
+            self.bulletin.asked(name)
         elif name == publish.RELOAD:
-            self._remove_signal(name)
+            self.bulletin.answered(name)
             self.agenda.reload = True
         self.lookout.health.seen(name)
 
@@ -246,7 +241,7 @@ class Agent:
         self.agenda.settle(site.id, outcome)
         ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
         for problem in (*(r.problem for r in outcome.failed), *ours):
-            self.last_error = {"code": problem.kind, "at": time.time_ns() // 1_000_000}
+            self.bulletin.failed(problem.kind)
         for problem in ours:
             log.error("state", code=problem.kind, detail=problem.detail)
         if outcome.results:
@@ -320,30 +315,5 @@ class Agent:
             self.lookout.disarm(root)
         self.agenda.rescan_all("registry")
 
-    # -- saying so --------------------------------------------------------------
-
-    def _remove_signal(self, name: str) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self.signals, name))
-
-    def _publish(self, *, force: bool = False) -> None:
-        """Write `runtime.json` when asked, or when something changed and a moment has passed."""
-        if self.pokes and self.agenda.ready():  # what came before the question is answered first
-            return
-        recent = time.monotonic() - self._published_at < PUBLISH_SECONDS
-        if not (force or self.pokes or (self.agenda.touched and not recent)):
-            return
-        said = publish.header(self.started_ms, self.lookout.watches, self.agenda.size, self.last_error)
-        workspaces = publish.describe(self.engine, self.agenda.deferred, self.aside.sites)
-        document = publish.document(said, workspaces, self.lookout.health.deaf_roots(), self.pokes)
-        self.agenda.touched = False
-        self._published_at = time.monotonic()
-        if document != self._published:
-            try:
-                publish.write(self.state_dir, document)
-                self._published = document
-            except OSError as error:
-                log.warning("cannot publish", code=error.errno)
-        for name in self.pokes:
-            self._remove_signal(name)
-        self.pokes = set()
+    def _say(self, *, force: bool = False) -> None:
+        self.bulletin.publish(self.engine, self.agenda, self.aside, self.lookout, force=force)

@@ -110,7 +110,7 @@ def test_nothing_that_was_said_is_anywhere_but_in_conversations_history_and_tras
     a, b = trees
     before = os.umask(0)
     try:
-        everything_goes_wrong(machine, a, b, agent)
+        running = everything_goes_wrong(machine, a, b, agent)
     finally:
         os.umask(before)
     outputs = [
@@ -139,6 +139,7 @@ def test_nothing_that_was_said_is_anywhere_but_in_conversations_history_and_tras
             ("register", b),
         )
     ]
+    running.kill()  # nothing comes or goes while it is read; told to stop it would take runtime.json away
     written = [p for top in ("state", "run", "config") for p in (machine.base / top).rglob("*") if p.is_file()]
     written += list(machine.base.glob("agent-*.log"))
     private = list((machine.base / "data/convsync").rglob("*"))
