@@ -17,6 +17,7 @@ import pytest
 from convsync_agent.graves import TOMBSTONE, Graves
 from convsync_agent.model import Unit
 from convsync_agent.safety import Tombstone
+from deaths import dying
 from faults import Faults
 
 WS, C = "abcde", 17_000_000_001
@@ -204,23 +205,11 @@ def test_a_fault_at_each_step_leaves_the_old_or_the_new(tmp_path, monkeypatch, k
     assert at > 3
 
 
-KILLED = """
-import os, signal, sys
-from convsync_agent.graves import Graves
-from convsync_agent.model import Unit
-left = int(sys.argv[2])
-def wrap(real):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
-for name in "open mkdir write fsync rename fchmod".split():
-    setattr(os, name, wrap(getattr(os, name)))
-Graves(sys.argv[1]).add("abcde", 17000000001, {Unit.STREAM: [(None, b"f" * 16)]})
-"""
+KILLED = dying(
+    "from convsync_agent.graves import Graves\nfrom convsync_agent.model import Unit",
+    ("open", "mkdir", "write", "fsync", "rename", "fchmod"),
+    "Graves(sys.argv[1]).add('abcde', 17000000001, {Unit.STREAM: [(None, b'f' * 16)]})",
+)
 
 
 def test_a_kill_at_each_step_forgets_nothing(graves):

@@ -7,26 +7,8 @@ import pytest
 
 from convsync_agent import mounts
 from convsync_agent.hints import Change, Hint, Verb, Watched, hint_of, locate, meaning
-from convsync_agent.inotify import InotifyWatcher
 from convsync_agent.watch import choose_watcher
-from watching import Ear, Root, _python
-
-
-@pytest.fixture
-def root(tmp_path):
-    return Root(tmp_path / "ws" / "silo")
-
-
-@pytest.fixture
-def ear():
-    return Ear()
-
-
-@pytest.fixture
-def inotify(ear):
-    made = InotifyWatcher(ear.queue.put)
-    yield made
-    made.close()
+from watching import _python
 
 
 @pytest.mark.parametrize(

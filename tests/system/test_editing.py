@@ -11,21 +11,15 @@ from pathlib import Path
 import pytest
 
 from agents import PATIENCE, in_step, status, until
-from convsync_agent.history import History
 from disks import Memory, no_disks
-from machine import WS, as_jp, event, put
-
-A = 17_000_000_001
-NEW = as_jp([event("one"), event("edited")])
+from editors import NEW, A, contents, in_two_worktrees, kept, private
+from machine import as_jp, event, put
 
 
 @pytest.fixture
 def one(machine):
     """A is projected in `a` and `b`. `script(body)` is an editor; it says where it is open, and stays until told."""
-    for name in "ab":
-        machine.write(machine.worktree(name, register=False), A, "one", slug="talk", title="talk")
-    machine.ok("register", machine.base / "a")
-    machine.ok("register", machine.base / "b")
+    in_two_worktrees(machine)
     machine.ok("sync")
     machine.quiet()
     (machine.base / "new").write_bytes(NEW)
@@ -51,20 +45,6 @@ def finish(machine, process):
     (machine.base / "done").touch()
     out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
-
-
-def contents(machine):
-    roots = [machine.silo(), machine.base / "a", machine.base / "b"]
-    return [(machine.directory(r, A) / "events.json").read_bytes() for r in roots]
-
-
-def kept(machine):
-    known = History(str(machine.base / "data/convsync"))
-    return {raw for m in known.versions(WS, A) for _, raw, _ in known.read(WS, A, m.version)}
-
-
-def private(machine):
-    return list((machine.base / "data/convsync").glob("editing-*"))
 
 
 def test_phase6_edit_beside_an_agent(one, agent):

@@ -181,6 +181,16 @@ def descriptors(pid):
     return {int(n) for n in os.listdir(f"/proc/{pid}/fd")}
 
 
+def on_a_disk(tmp_path, at):
+    """The directory `at`, with all that is in it, is a file system of its own from now on."""
+    with_content = tmp_path / "with-content"
+    at.rename(with_content)
+    at.mkdir()
+    disk = Disk(tmp_path / "image", at, size=16 << 20)
+    shutil.copytree(with_content, at, symlinks=True, dirs_exist_ok=True)
+    return disk
+
+
 @pytest.mark.slow
 @pytest.mark.privileged
 @pytest.mark.skipif(bool(no_disks()), reason=no_disks())
@@ -192,11 +202,7 @@ def test_a_root_that_hangs_does_not_stop_the_others(two, agent, tmp_path, root):
     """
     machine, silo, a, other = two, two.silo(), two.base / "a", two.base / "o"
     at = silo if root == "silo" else a / ".jp"
-    with_content = tmp_path / "with-content"
-    at.rename(with_content)
-    at.mkdir()
-    disk = Disk(tmp_path / "image", at, size=16 << 20)
-    shutil.copytree(with_content, at, symlinks=True, dirs_exist_ok=True)
+    disk = on_a_disk(tmp_path, at)
     one = agent()
     try:
         until(lambda: all_is_well(machine), "in sync")
@@ -224,11 +230,7 @@ def test_a_root_that_hangs_does_not_stop_the_others(two, agent, tmp_path, root):
 def test_a_root_that_hangs_at_the_start_does_not_stop_the_others(two, agent, tmp_path):
     """Frozen before the agent is there, with work to be done: the other workspace is served, and then this one."""
     machine, silo, a, other = two, two.silo(), two.base / "a", two.base / "o"
-    with_content = tmp_path / "with-content"
-    silo.rename(with_content)
-    silo.mkdir()
-    disk = Disk(tmp_path / "image", silo, size=16 << 20)
-    shutil.copytree(with_content, silo, symlinks=True, dirs_exist_ok=True)
+    disk = on_a_disk(tmp_path, silo)
     machine.quiet()
     edit(machine, a, A, TEXT)
     disk.freeze()
@@ -252,11 +254,7 @@ def test_a_root_that_is_unmounted_proves_nothing(two, agent, tmp_path, root):
     """An empty mount point is no removal, and nothing is written below it; mounted again all of it is in step."""
     machine, silo, a = two, two.silo(), two.base / "a"
     at, other = (silo, a) if root == "silo" else (a / ".jp", silo)
-    with_content = tmp_path / "with-content"
-    at.rename(with_content)
-    at.mkdir()
-    disk = Disk(tmp_path / "image", at, size=16 << 20)
-    shutil.copytree(with_content, at, symlinks=True, dirs_exist_ok=True)
+    disk = on_a_disk(tmp_path, at)
     one = agent()
     try:
         until(lambda: all_is_well(machine), "in sync")

@@ -10,18 +10,14 @@ import subprocess
 import pytest
 
 from agents import in_step, status, until
+from editors import EXT, A, B, in_two_worktrees
 from machine import LONG_AGO, as_jp, event, put
-
-A, B, EXT = 17_000_000_001, 17_000_000_002, 17_000_000_009
 
 
 @pytest.fixture
 def live(machine, agent):
     """A in worktrees `a` and `b`, B local; an agent watches."""
-    for name in "ab":
-        machine.write(machine.worktree(name, register=False), A, "one", slug="talk", title="talk")
-    machine.ok("register", machine.base / "a")
-    machine.ok("register", machine.base / "b")
+    in_two_worktrees(machine)
     machine.write(machine.silo(), B, "local")
     machine.ok("sync")
     machine.agent = agent

@@ -10,7 +10,7 @@ import pytest
 from agents import FILES, status, until
 from convsync_agent.graves import Graves
 from convsync_agent.shelter import Shelter
-from deaths import killing, no_strace, run, sample, seed_of_today, steps
+from deaths import dead_somewhere, no_strace, run
 from faults import World
 from machine import LONG_AGO, WS, put
 
@@ -44,7 +44,6 @@ def test_phase6_killed_at_any_system_call(tmp_path, monkeypatch, verb):
     """Nothing is lost, no directory is half there, and the same command again ends it, whoever started in between."""
     if no_strace():
         pytest.skip(no_strace())
-    seed = seed_of_today()
     world = World(tmp_path, monkeypatch)
     archived = verb == "unarchive"
     for name in "ab":
@@ -54,12 +53,7 @@ def test_phase6_killed_at_any_system_call(tmp_path, monkeypatch, verb):
     world.remember()
     before = everywhere(world)
     argv = [verb, str(C), *(["--yes"] if verb == "rm" else [])]
-    found = steps(world, argv)
-    assert len(found) > 20
-    for name, number in sample(found, KILLS, seed):
-        note = f"{verb}: killed at {name} {number} (seed {seed})"
-        world.set_back()
-        run(world, argv, *killing(name, number))
+    for note in dead_somewhere(world, argv, KILLS, verb):
         there = directories(world)
         lost = {raw for raw in before - everywhere(world) if b"archived_at" not in raw}
         assert not lost, note
