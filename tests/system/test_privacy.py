@@ -10,24 +10,16 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 
 import pytest
 
 from agents import in_step, status, until
 from machine import as_jp, event, put
+from repository import LONG_SINCE, git
 
 CANARY = "canary"
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}
 PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE = range(17_000_000_001, 17_000_000_009)
 ALL = (PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE)
-
-
-def git(at, *argv):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO, **LONG_SINCE}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
 
 
 def say(machine, tree, conversation, *texts):
@@ -60,10 +52,10 @@ def trees(machine):
     git(a, "init", "-q", "-b", "main")
     (a / ".gitignore").write_text(f".convsync\n*-notes\n.jp/conversations/[!.]*\n!.jp/conversations/{BEHIND}-*\n")
     git(a, "add", "-A")
-    git(a, "commit", "-qm", "old")
+    git(a, "commit", "-qm", "old", **LONG_SINCE)
     git(a, "branch", "old")
     say(machine, a, BEHIND, "one", "two")
-    git(a, "commit", "-qam", "new")
+    git(a, "commit", "-qam", "new", **LONG_SINCE)
     shutil.copytree(a / ".jp/conversations", b / ".jp/conversations")
     for tree in (a, b):
         machine.ok("register", tree)
@@ -86,7 +78,7 @@ def everything_goes_wrong(machine, a, b, agent):
     with machine.holding(REMOVED):
         for root in (a, machine.silo()):
             shutil.rmtree(machine.directory(root, REMOVED))
-    git(a, "checkout", "-q", "old")
+    git(a, "checkout", "-q", "old", **LONG_SINCE)
     shutil.rmtree(machine.directory(machine.silo(), LOST))
     source = machine.directory(b, DOUBLED)
     shutil.copytree(source, source.with_name(f"{DOUBLED}-{CANARY}-again"))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 
 import pytest
 
 from agents import in_step, status, until
 from editors import EXT, A, B, in_two_worktrees
 from machine import LONG_AGO, as_jp, event, put
+from repository import committed_twice, git
 
 
 @pytest.fixture
@@ -100,29 +99,10 @@ def test_phase5_a_loss_after_unproject_is_put_back(live):
 # -- what git brought back ------------------------------------------------------------------
 
 
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_CONFIG_NOSYSTEM": "1"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-WHO |= {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
-
-
-def git(at, *argv):
-    env = {"PATH": os.environ["PATH"], "HOME": str(at), **WHO}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=env)
-
-
 @pytest.fixture
 def behind(machine):
     """Worktree `a` has checked out a commit with one turn; the durable copy has two. No agent runs."""
-    tree = machine.worktree("a", register=False)
-    machine.write(tree, A, "one")
-    git(tree, "init", "-q", "-b", "main")
-    (tree / ".gitignore").write_text(".convsync\n")
-    git(tree, "add", "-A")
-    git(tree, "commit", "-qm", "old")
-    git(tree, "branch", "old")
-    change(machine, tree, A, "one", "two")
-    git(tree, "commit", "-qam", "new")
-    machine.ok("register", tree)
+    tree = committed_twice(machine, A, lambda tree: change(machine, tree, A, "one", "two"))
     git(tree, "checkout", "-q", "old")
     machine.ok("sync")
     assert machine.ok("ls", "--behind", "--json").json["conversations"]

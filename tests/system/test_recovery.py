@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -12,15 +11,9 @@ import pytest
 from agents import FILES, in_step, runtime, status, until
 from convsync_cli.context import Context
 from machine import as_jp, event, put
+from repository import git
 
 A, B, C = 17_000_000_001, 17_000_000_002, 17_000_000_003
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-
-
-def git(at, *argv):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
 
 
 def described(machine, path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,11 @@ import pytest
 from agents import in_step, status, until
 from convsync_cli.context import Context
 from machine import WS, as_jp, event, put
+from repository import LONG_SINCE, git
 
 A = 17_000_000_001
 MANY = range(17_000_000_001, 17_000_001_001)
 MANY_PATIENCE = 300.0
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
-
-
-def git(at, *argv, **env):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO, **env}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
 
 
 def look_at_everything():
