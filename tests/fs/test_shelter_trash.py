@@ -16,7 +16,12 @@ import pytest
 from convsync_agent import fs, plot
 from convsync_agent.keepsake import MANIFEST
 from convsync_agent.rules import DAY_MS
-from sheltered import T0, WS, C, contents
+from sheltered import T0, WS, C, Silo, contents
+
+
+@pytest.fixture
+def silo(tmp_path):
+    return Silo(tmp_path)
 
 
 def test_removed_ones_are_listed_and_go_in_time(silo):
