@@ -14,24 +14,12 @@ from departures import (
     B,
     entries,
     is_gone,
-    linked_pair,
     make_again,
     picture,
     state_of,
-    watched_pair,
 )
 from machine import as_jp, event, put
 from repository import git
-
-
-@pytest.fixture
-def pair(machine):
-    return linked_pair(machine)
-
-
-@pytest.fixture
-def live(pair, agent):
-    return watched_pair(pair, agent)
 
 
 def test_recover_into_another_worktree_of_the_workspace(live):

@@ -19,25 +19,13 @@ from departures import (
     ids,
     is_back,
     is_gone,
-    linked_pair,
     make_again,
     picture,
     settled,
     state_of,
-    watched_pair,
 )
 from machine import as_jp, event, put
 from repository import git
-
-
-@pytest.fixture
-def pair(machine):
-    return linked_pair(machine)
-
-
-@pytest.fixture
-def live(pair, agent):
-    return watched_pair(pair, agent)
 
 
 @pytest.mark.parametrize("how", GOING)
