@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import pytest
-
 from agents import in_step, status, until
 from convsync_cli.context import Context
 from departures import (
@@ -18,15 +16,9 @@ from departures import (
     is_gone,
     picture,
     state_of,
-    watched_pair,
 )
 from machine import as_jp, event, put
 from repository import git
-
-
-@pytest.fixture
-def live(pair, agent):
-    return watched_pair(pair, agent)
 
 
 def test_git_worktree_move_is_followed(live):
