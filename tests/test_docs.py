@@ -201,7 +201,7 @@ class Desk:
         )
         os.close(theirs)
         text = everything(ours)
-        return done.wait(30), re.sub(r"\r\x1b\[K[^\n]*(?=\r|$)|\r\x1b\[K", "", text)
+        return done.wait(120), re.sub(r"\r\x1b\[K[^\n]*(?=\r|$)|\r\x1b\[K", "", text)
 
     def start_agent(self) -> None:
         log = open(self.home / "agent.log", "wb")  # noqa: SIM115  # the agent's, to its end
@@ -209,7 +209,7 @@ class Desk:
             ["convsync", "agent"], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         log.close()
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 120
         while not (self.home / ".local/state/convsync/runtime.json").exists():
             assert self.agent.poll() is None, (self.home / "agent.log").read_text()
             assert time.monotonic() < deadline, "the agent never came up"
@@ -218,7 +218,7 @@ class Desk:
     def leave(self) -> None:
         if self.agent is not None:
             self.agent.send_signal(signal.SIGTERM)
-            self.agent.wait(15)
+            self.agent.wait(120)
 
 
 @pytest.fixture

@@ -285,7 +285,7 @@ def on_terminal(machine, *argv, answer=None, **env):
     )
     os.close(theirs)
     seen = everything(ours, answer, b"which one")
-    return running.wait(60), seen, running.pid
+    return running.wait(120), seen, running.pid
 
 
 def test_the_title_of_the_terminal(four):

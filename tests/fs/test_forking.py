@@ -200,7 +200,7 @@ def test_phase3_a_source_that_is_written_all_the_time(machine, engine, site):
 def test_phase3_no_two_forks_have_one_id(machine, engine, site):
     """Made at the same time by several processes: each has an id of its own, and all that belongs to it."""
     running = [machine.spawn("fork", A, "--json") for _ in range(4)]
-    answers = [p.communicate(timeout=60) for p in running]
+    answers = [p.communicate(timeout=120) for p in running]
     assert [p.returncode for p in running] == [0] * 4, answers
     ids = {json.loads(out)["id"] for out, _ in answers}
     assert len(ids) == 4

@@ -228,7 +228,7 @@ def test_a_kill_at_each_step_forgets_nothing(graves):
     bury(graves, {Unit.STREAM: [A]})
     for at in range(100):
         code = subprocess.run(
-            [sys.executable, "-c", KILLED, graves.data_dir, str(at)], check=False, timeout=60
+            [sys.executable, "-c", KILLED, graves.data_dir, str(at)], check=False, timeout=120
         ).returncode
         assert code in (0, -signal.SIGKILL)
         assert A in graves.find(WS, C).digests[Unit.STREAM]
@@ -247,5 +247,5 @@ def test_several_processes_add_at_once(graves):
         "    Graves(sys.argv[1]).add('abcde', 17000000001, {Unit.METADATA: [(bytes([me, n]) * 8,)]})\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, graves.data_dir, str(n)]) for n in range(4)]
-    assert [p.wait(60) for p in running] == [0] * 4
+    assert [p.wait(120) for p in running] == [0] * 4
     assert len(graves.find(WS, C).digests[Unit.METADATA]) == 80

@@ -73,7 +73,7 @@ def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path):
     for n in range(1000):
         history = History(str(tmp_path / f"{n}"))
         keep(history, b"old")
-        code = child(KILLED, history.data_dir, n, " ".join(STEPS)).wait(60)
+        code = child(KILLED, history.data_dir, n, " ".join(STEPS)).wait(120)
         assert contents(history) in ([b"new", b"old"], [b"old"])
         assert code in (0, -signal.SIGKILL)
         assert code or contents(history) == [b"new", b"old"]
@@ -97,7 +97,7 @@ def test_a_kill_in_pruning_leaves_whole_versions(tmp_path):
         history = History(str(tmp_path / f"{n}"))
         for raw in (b"1", b"2", b"3"):
             keep(history, raw)
-        code = child(script, history.data_dir, n, f"{' '.join(STEPS)} unlink rmdir").wait(60)
+        code = child(script, history.data_dir, n, f"{' '.join(STEPS)} unlink rmdir").wait(120)
         assert contents(history)[:1] == [b"3"]
         assert code in (0, -signal.SIGKILL)
         history.sweep()

@@ -435,7 +435,7 @@ def test_a_place_that_goes_while_it_is_waited_for(tmp_path):
             if n % 2:
                 waiter.join(0.01)
             plot.leave(place)
-        waiter.join(60)
+        waiter.join(120)
         assert locked == [True]
         plot.leave(place)
         with pytest.raises(FileNotFoundError), plot.locked(place):

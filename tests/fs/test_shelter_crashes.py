@@ -156,7 +156,7 @@ def test_a_kill_at_each_step_leaves_the_old_or_the_new(silo):
         new = contents(silo.write(str(at + 1), mtime_ns=MTIME + at))
         copy = pickle.dumps(silo.copy()).hex()
         code = subprocess.run(
-            [sys.executable, "-c", KILLED, str(silo.data), str(at), copy], check=False, timeout=60
+            [sys.executable, "-c", KILLED, str(silo.data), str(at), copy], check=False, timeout=120
         ).returncode
         assert code in (0, -signal.SIGKILL)
         assert silo.restored(shelter=Shelter(str(silo.data))) in (base, new)
@@ -190,7 +190,7 @@ def test_several_processes_keep_at_once(silo):
         subprocess.Popen([sys.executable, "-c", KEEPER, str(silo.data), copies], stdout=subprocess.PIPE)
         for _ in range(3)
     ]
-    assert [p.communicate(timeout=60)[0] for p in running] == [b""] * 3
+    assert [p.communicate(timeout=120)[0] for p in running] == [b""] * 3
     assert [p.returncode for p in running] == [0] * 3
     assert [raw for _, raw, _ in silo.shelter.read(WS, C)][2]
     assert silo.names() == {MANIFEST, *(f.held for f in silo.shelter.held(WS, C).files)}

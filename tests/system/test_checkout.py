@@ -86,6 +86,7 @@ def test_behind_stays_behind_while_the_durable_copy_moves_on(machine, live):
     until(lambda: told(machine), "behind")
     write(machine, other, "one", "two", "three", "four")
     until(lambda: durable(machine) == ["one", "two", "three", "four"], "durable")
+    until(lambda: in_step(machine, A, other, machine.silo()), "its metadata, too")
     assert machine.questions(live, A) == ["one"]
     assert told(machine)
     machine.ok("verify")

@@ -77,7 +77,7 @@ def everything_goes_wrong(machine, a, b, agent):
         say(machine, tree, CONFLICT, text)
     one = agent("--set", "log.level=debug", "-v")
     until(lambda: "conflict" in told(machine), "a conflict")
-    until(lambda: all(kept(machine, c) for c in ALL), "kept copies", patience=45)
+    until(lambda: all(kept(machine, c) for c in ALL), "kept copies")
     say(machine, a, PLAIN, "one", "two")
     until(lambda: in_step(machine, PLAIN, a, b, machine.silo()), "an edit")
     put(machine.directory(a, PLAIN) / "metadata.json", as_jp({"title": CANARY, "last_activated_at": "2024-01-01 0:0"}))
@@ -91,7 +91,7 @@ def everything_goes_wrong(machine, a, b, agent):
     source = machine.directory(b, DOUBLED)
     shutil.copytree(source, source.with_name(f"{DOUBLED}-{CANARY}-again"))
     for kind in ("conflict", "held", "removed", "behind", "lost"):
-        until(lambda kind=kind: kind in told(machine), f"{kind} told", patience=45)
+        until(lambda kind=kind: kind in told(machine), f"{kind} told")
     machine.ok("undo", PLAIN)
     with machine.holding(GONE):
         say(machine, b, GONE, "unsaved")

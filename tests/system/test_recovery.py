@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from agents import FILES, in_step, status, until
+from agents import FILES, in_step, runtime, status, until
 from convsync_cli.context import Context
 from machine import as_jp, event, put
 
@@ -108,7 +108,7 @@ def settled(machine):
 GOING = {
     "git": lambda m: git(m.main, "worktree", "remove", str(m.tree)),
     "git --force": lambda m: git(m.main, "worktree", "remove", "--force", str(m.tree)),
-    "rm -rf": lambda m: shutil.rmtree(m.tree),
+    "rm -rf": lambda m: subprocess.run(["rm", "-rf", str(m.tree)], check=True),
     "to the trash": lambda m: (m.tree.rename(m.base / "trash"), shutil.rmtree(m.base / "trash")),
 }
 
@@ -221,7 +221,7 @@ def test_the_setting_decides(pair, agent, setting):
     is_back(pair)
     assert settled(pair)
     assert ids(pair.tree) == []
-    assert len(entries(pair, "missing")) == (setting == "ask")
+    until(lambda: len(entries(pair, "missing")) == (setting == "ask"), "offered, or not")
     done = pair.ok("--json", "recover", pair.tree).json
     assert done["restored"] == [f"jp-c{A}", f"jp-c{B}"]
     assert all_held(pair)
@@ -275,12 +275,16 @@ def test_what_it_held_survives_a_restart_of_the_agent(live):
 
 
 def test_git_at_work_is_waited_for(live):
-    """While there is an index.lock nothing is put back."""
+    """While there is an index.lock nothing is put back. Here git's own last act leaves one behind."""
     GOING["git"](live)
     is_gone(live)
+    hook = live.main / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ntouch "$(git rev-parse --absolute-git-dir)/index.lock"\n')
+    hook.chmod(0o755)
     make_again(live)
     lock = live.main / ".git" / "worktrees" / "b" / "index.lock"
-    lock.write_text("")
+    assert lock.exists()
     is_back(live)
     assert settled(live)
     assert ids(live.tree) == []
@@ -414,6 +418,7 @@ def test_recover_refuses(live, what):
     """Nothing is written then, and the hint says what to type."""
     GOING["git"](live)
     is_gone(live)
+    live.agent.stop()  # what it puts in order would look like something written
 
     def plain():
         tree = live.worktree("plain", register=False)
@@ -505,11 +510,26 @@ def test_remove_worktree_wants_a_linked_registered_one(pair, what):
     assert (ran.code, "hint: " in ran.err) == (code, True), ran
 
 
+def write_and_wait(machine, text):
+    """A write that the agent has seen: it waits for the lock, and has published that. No process is started for it."""
+    at_ms = time.time_ns() // 1_000_000
+    put(machine.directory(machine.tree, A) / "events.json", as_jp([event("one"), event(text)]))
+
+    def waits():
+        (tree,) = [t for w in runtime(machine)["workspaces"] for t in w["worktrees"] if t["path"] == str(machine.tree)]
+        return tree["counts"]["deferred"] == 1 and tree["last_change_at"] >= at_ms
+
+    until(waits, "deferred")
+
+
 def test_a_change_that_could_not_be_saved_is_told(live):
     """JP holds the lock, the worktree goes at once: what is known of the loss is said, with sizes, and stays said."""
     with live.holding(A):
-        put(live.directory(live.tree, A) / "events.json", as_jp([event("one"), event("never seen again")]))
-        until(lambda: described(live, live.tree)["counts"]["deferred"] == 1, "deferred")
+        for number in range(100):
+            began = time.monotonic()
+            write_and_wait(live, f"never seen again {number}")
+            if time.monotonic() - began < 0.8:  # after a second it would be kept in the history (R4)
+                break
         live.tree.rename(live.base / "trash")
         is_gone(live)
         told = until(lambda: entries(live, "lost"), "told")
