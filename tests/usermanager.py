@@ -8,15 +8,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import uuid
+from functools import cache
 from pathlib import Path
 
 from agents import until
+from machine import Machine
 
 SCRIPT = Path(__file__).with_name("usermanager.sh")
 PROGRAMS = ("unshare", "mount", "systemctl", "journalctl", "systemd-analyze", "bash")
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
+@cache
 def why_not() -> str:
     """Why no manager can be started here; nothing where it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
@@ -26,26 +30,37 @@ def why_not() -> str:
         return f"not installed: {', '.join(missing) or 'systemd'}"
     if not Path(sys.executable).with_name("convsync").exists():
         return "convsync is not installed beside this Python"
-    tried = (
-        "mount --make-rprivate / && mount -t tmpfs x /run && (umount -R /sys/fs/cgroup || umount -lR /sys/fs/cgroup)"
-    )
-    tried += (
-        " && mount -t cgroup2 x /sys/fs/cgroup && mkdir /sys/fs/cgroup/convsync-$$ && rmdir /sys/fs/cgroup/convsync-$$"
-    )
+    group = f"/sys/fs/cgroup/convsync-{uuid.uuid4().hex}.slice"  # a pid says little: the first in a namespace is 1
+    tried = f"""set -e
+        mount --make-rprivate /
+        mount -t tmpfs x /run
+        umount -R /sys/fs/cgroup || umount -l -R /sys/fs/cgroup
+        mount -t cgroup2 x /sys/fs/cgroup
+        mkdir {group}
+        rmdir {group}"""
     done = subprocess.run([*NAMESPACES, "sh", "-c", tried], capture_output=True, text=True, check=False)
     return f"no namespaces: {done.stderr.strip()}" if done.returncode else ""
 
 
 class UserManager:
-    """One boot. Commands run in it one after the other, as in a shell of that user."""
+    """One boot. Commands run in it one after the other, as in a shell of that user.
+
+    The shell has variables that the manager does not have: what counts of them has to be in the unit.
+    """
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.home = base / "home"
-        self.home.mkdir(parents=True, mode=0o700)
+        self.machine = Machine(base / "m")
+        self.home = self.machine.home
+        self.err = ""
+        self.program = shlex.quote(str(Path(sys.executable).with_name("convsync")))
+        self.variables = {k: v for k, v in self.machine.env.items() if k not in ("HOME", "XDG_RUNTIME_DIR")}
         self._count = 0
         self._process = subprocess.Popen(
-            [*NAMESPACES, str(SCRIPT), str(self.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*NAMESPACES, str(SCRIPT), str(self.home), uuid.uuid4().hex],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._answer() == "ready"
 
@@ -53,7 +68,8 @@ class UserManager:
         """What a command prints; its exit code has to be one of these. `self.err` is what it complained of."""
         self._count += 1
         path = self.base / f"step-{self._count}"
-        path.write_text(command + "\n")
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        path.write_text("\n".join([*exports, command, ""]))
         self._say(str(path))
         code = int(self._answer())
         out, self.err = (Path(f"{path}.{end}").read_text() for end in ("out", "err"))
@@ -61,8 +77,7 @@ class UserManager:
         return out
 
     def convsync(self, *words: object, codes: tuple[int, ...] = (0,)) -> str:
-        program = Path(sys.executable).with_name("convsync")
-        return self.run(shlex.join([str(program), *map(str, words)]), codes=codes)
+        return self.run(f"{self.program} {shlex.join(map(str, words))}", codes=codes)
 
     def json(self, *words: object) -> dict:
         return json.loads(self.convsync(*words, "--json"))
@@ -82,9 +97,17 @@ class UserManager:
         self._answer()
         return Path(f"{path}.out").read_text()
 
+    def pid(self) -> int:
+        return int(self.show("MainPID")["MainPID"])
+
     def entries(self) -> list[dict]:
         """Every line that the agent itself logged."""
         out = self.run("journalctl -q --no-pager -o json _SYSTEMD_USER_UNIT=convsync.service")
+        return [json.loads(line) for line in out.splitlines()]
+
+    def manager_entries(self) -> list[dict]:
+        """Every line that the manager logged about it."""
+        out = self.run("journalctl -q --no-pager -o json USER_UNIT=convsync.service")
         return [json.loads(line) for line in out.splitlines()]
 
     def restart(self) -> None:
@@ -93,13 +116,11 @@ class UserManager:
         assert self._answer() == "0"
 
     def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
-            self._process.wait(30)
+            self._process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None

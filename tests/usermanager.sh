@@ -2,13 +2,13 @@
 # A real `systemd --user`, with the system's journal, in namespaces of its own: nothing of it is seen outside, and
 # all of it dies with the first process. Runs as root. Started by usermanager.py:
 #
-#     unshare --mount --pid --fork --mount-proc --kill-child usermanager.sh HOME
+#     unshare --mount --pid --fork --mount-proc --kill-child usermanager.sh HOME NAME
 #
 # Says "ready" on stdout when systemctl can be used. Then each line on stdin is a file name: FILE is run with bash as
 # a person's shell would, its output goes to FILE.out and FILE.err, and its exit code is said on stdout.
 # "!restart" instead ends the manager and starts another one, as a reboot does. The end of stdin ends everything.
 set -euo pipefail
-home=$1 user=$(id -u)
+home=$1 name=$2 user=$(id -u)
 export LC_ALL=C.UTF-8
 runtime=/run/user/$user
 
@@ -27,7 +27,7 @@ mkdir -p "/run/log/journal/$(cat /etc/machine-id)"
 # One hierarchy of control groups, as the manager wants it; a leaf of it is ours.
 umount -R /sys/fs/cgroup 2>/dev/null || umount -l -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-leaf=/sys/fs/cgroup/convsync-$$-$RANDOM$RANDOM.slice
+leaf=/sys/fs/cgroup/convsync-$name.slice
 group=$leaf/user-$user.slice/user@$user.service  # by these names the journal knows whose unit wrote a line
 mkdir "$leaf"
 
