@@ -15,14 +15,14 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
-    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "rawjson", "receipt",
-    "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json", "summary",
-    "transition", "turns",
+    "absence", "acts", "alignment", "alnum", "condition", "content", "contest", "diagnosis", "digest", "errors",
+    "eventdiff", "excerpt", "expiry", "finding", "gitevidence", "gitindex", "grounds", "hints", "imports", "leaks",
+    "model", "names", "plan", "rawjson", "receipt", "reconcile", "redact", "results", "rules", "safety", "session",
+    "settings", "stale", "strict_json", "summary", "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "checkup", "chosen", "comparing", "contention",
     "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
     "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
     "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing",
@@ -44,12 +44,12 @@ OWNERS = {
     "watchdog": {"watch", "inotify"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state", "whereabouts"},  # whereabouts: a part of it, for the type of the connection
+    "sqlite3": {"state", "selfcheck", "whereabouts"},  # parts of one class
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    # git, asked by a person; the demo's own processes; the command of `lock`; an editor
-    "subprocess": {"registry", "home", "running", "editor"},
+    # git, asked by a person; what else a person's doctor asks; the demo's own processes; the command of `lock`; an editor
+    "subprocess": {"registry", "outsiders", "home", "running", "editor"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -55,7 +55,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "lock": "locks",
         "locks": "locks",
     },
-    "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
+    "Agent and settings": {
+        "agent": "agent",
+        "doctor": "doctor",
+        "config": "settings",
+        "completion": "completion",
+        "demo": "demo",
+    },
 }
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}
 EPILOG = "Start here: convsync register <worktree>, convsync agent, convsync status."
