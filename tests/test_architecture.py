@@ -15,26 +15,29 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "condition", "content", "contest", "diagnosis", "digest", "errors",
-    "eventdiff", "excerpt", "expiry", "finding", "gitevidence", "gitindex", "grounds", "hints", "imports", "leaks",
-    "model", "names", "plan", "rawjson", "receipt", "reconcile", "redact", "results", "rules", "safety", "session",
-    "settings", "stale", "strict_json", "summary", "transition", "turns",
+    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
+    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "plist", "rawjson", "receipt",
+    "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json",
+    "summary", "transition", "turns", "unit",
+    "condition", "diagnosis", "finding", "grounds", "leaks",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "checkup", "chosen", "comparing", "contention",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
     "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
     "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
-    "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing",
-    "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots",
-    "targets", "tidying", "toggling", "undoing", "vault", "verifying", "withdrawal",
+    "pace", "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals",
+    "removing", "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots",
+    "targets", "tidying", "toggling", "undoing", "vault", "verifying", "vigil", "withdrawal",
+    "checkup", "leakscan", "scene",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
 # Of the standard library, what neither opens a file nor reads a clock nor starts anything.
 PURE = frozenset({
     "__future__", "base64", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
-    "errno", "functools", "hashlib", "itertools", "json", "math", "re", "struct", "types", "typing",
+    "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
+    "xml.parsers.expat",
 })  # fmt: skip
 # Builtins and methods that would make a core module impure without any import.
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
@@ -48,8 +51,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    # git, asked by a person; what else a person's doctor asks; the demo's own processes; the command of `lock`; an editor
-    "subprocess": {"registry", "outsiders", "home", "running", "editor"},
+    # git, asked by a person; the demo's own processes; the command of `lock`; an editor; service managers
+    "subprocess": {"registry", "home", "running", "editor", "errand"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from convsync_agent.finding import Code, Finding, counted, error, ok, quoted, warn
+from convsync_agent.service import ServiceState
 
 OTHERS = 0o077
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -56,17 +57,6 @@ class Watching(NamedTuple):
     most_watches: int
     sysctl_instances: str = ""
     sysctl_watches: str = ""
-
-
-class Service(NamedTuple):
-    """What the service manager says; the shape of `supervisor.state`."""
-
-    manager: str | None = None
-    installed: bool = False
-    enabled: bool = False
-    active: bool = False
-    path: str | None = None
-    linger: bool | None = None
 
 
 class Standing(NamedTuple):
@@ -161,20 +151,24 @@ def judge_clock(now_ms: int, *, noted_ms: int, started_ms: int, ahead: Sequence[
     return found or [ok(Code.CLOCK, "the clock and the times of conversations agree")]
 
 
-def judge_service(service: Service, *, running: bool, registered: int) -> list[Finding]:
+def judge_service(service: ServiceState | None, *, running: bool, registered: int) -> list[Finding]:
+    """`service` None: its manager did not answer."""
+    if service is None:
+        return [warn(Code.SERVICE, "the service manager does not answer", fix="convsync service status")]
     if service.manager is None:
         what = "no systemd user manager and no launchd here: start the agent yourself"
         return [ok(Code.SERVICE, what)]
     if not service.installed:
         what = "the service is not installed: no agent after the next login"
         return [warn(Code.SERVICE, what, fix="convsync service install --now")]
-    found = []
-    if not service.enabled:
+    found, active = [], service.active in ("active", "activating", "reloading")
+    if service.enabled is False:
         what = "the service is installed, and not started at login"
         found.append(warn(Code.SERVICE, what, where=service.path, fix="convsync service install"))
-    if not service.active and not running and registered:
-        found.append(error(Code.SERVICE, "the service does not run", where=service.path, fix="convsync service start"))
-    elif not service.active and running:
+    if service.active == "failed" or (not active and not running and registered):
+        what = f"the service does not run ({service.active})"
+        found.append(error(Code.SERVICE, what, where=service.path, fix="convsync service logs; convsync service start"))
+    elif not active and running:
         what = "an agent runs that is not the service's"
         found.append(warn(Code.SERVICE, what, fix="stop that one, then: convsync service start"))
     if service.linger is False:
@@ -183,14 +177,14 @@ def judge_service(service: Service, *, running: bool, registered: int) -> list[F
     return found or [ok(Code.SERVICE, f"{service.manager} runs the agent and starts it at login", service.path)]
 
 
-def judge_agent(agent: Standing, service: Service) -> list[Finding]:
+def judge_agent(agent: Standing, *, installed: bool) -> list[Finding]:
     again = "convsync service restart"
-    if not service.installed:
+    if not installed:
         again = f"kill {agent.pid}; convsync agent" if agent.pid else "convsync agent"
     if not agent.locked:
         if not agent.registered:
             return [ok(Code.AGENT, "no agent runs, and nothing is registered yet")]
-        fix = "convsync service start" if service.installed else "convsync agent"
+        fix = "convsync service start" if installed else "convsync agent"
         what = "no agent runs: what is written in worktrees is not durable until `convsync sync`"
         return [warn(Code.AGENT, what, fix=fix)]
     if agent.told is None:

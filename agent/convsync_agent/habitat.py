@@ -108,7 +108,7 @@ def look_at_jp(path: str, registered: set[str]) -> Holding:
     )
 
 
-def ground_of(role: str, path: str, **facts: int) -> Ground:
+def ground_of(role: str, path: str) -> Ground:
     """What `path`, or what is there above it, lies on. Raises OSError."""
     at = _existing(path)
     seen, left = os.stat(at), os.statvfs(at)
@@ -123,7 +123,6 @@ def ground_of(role: str, path: str, **facts: int) -> Ground:
         sync_folder(os.path.realpath(at), _markers(os.path.realpath(at))),
         left.f_bavail * left.f_frsize,
         left.f_favail if left.f_files else None,
-        **facts,
     )
 
 

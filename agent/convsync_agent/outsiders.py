@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
-PATIENCE = 20.0
+from convsync_agent import errand
+
 NOT_IGNORED = 1
 
 
 def committed(directory: str, below: str) -> list[str] | None:
     """The files below `directory/below` that git tracks, or would add; relative. None: there is no git to ask.
 
-    What is staged and what stands in the file are taken for the same.
+    What is staged and what stands in the file are taken for the same. A name that is no UTF-8 has U+FFFD in it.
     """
     said = _git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", below)
-    if said is None or said.returncode:
-        return None
-    return sorted({os.fsdecode(name) for name in said.stdout.split(b"\0") if name})
+    return sorted({name for name in said.out.split("\0") if name}) if said.fine else None
 
 
 def ignored(directory: str, below: str) -> bool | None:
     """Whether git would pass by what is put into `directory/below`. None: there is no git to ask."""
     said = _git(directory, "check-ignore", "-q", "--no-index", "--", below)
-    return None if said is None or said.returncode > NOT_IGNORED else not said.returncode
+    return said.fine if said.code <= NOT_IGNORED else None
 
 
 def journal(unit: str, lines: int) -> str | None:
-    """The last lines of a user unit, message and time only. None: there is no journal."""
-    argv = [
-        "journalctl",
-        "--user",
-        "-u",
-        unit,
-        "-n",
-        str(lines),
-        "-o",
-        "short-iso",
-        "--no-hostname",
-        "--no-pager",
-        "-q",
-    ]
-    said = _run(argv, dict(os.environ))
-    return None if said is None or said.returncode or not said.stdout else said.stdout.decode("utf-8", "replace")
+    """The last lines of a user unit without the name of the machine. None: there is no journal, or nothing in it."""
+    argv = ["journalctl", "--user", "-u", unit, "-n", str(lines), "-o", "short-iso", "--no-hostname", "--no-pager"]
+    said = errand.run([*argv, "-q"])
+    return said.out if said.fine and said.out else None
 
 
-def _git(directory: str, *argv: str) -> subprocess.CompletedProcess[bytes] | None:
+def _git(directory: str, *argv: str) -> errand.Answer:
     """git, in `directory` whatever repository a hook may have named, running nothing of the repository's own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
-    return _run(["git", "-c", "core.fsmonitor=false", "-C", directory, *argv], env)
-
-
-def _run(argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[bytes] | None:
-    try:
-        return subprocess.run(
-            argv, env=env, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=PATIENCE
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return errand.run(["git", "-c", "core.fsmonitor=false", "-C", directory, *argv], env=env)

@@ -102,8 +102,8 @@ class _Walk:
                 yield entry.name, entry.stat(follow_symlinks=False)
 
 
-def look_at_silo(workspace: Workspace, trees: list[str], now_ns: int) -> SiloSeen:
-    """The silo of one workspace. `trees`: its worktrees, the first of which is named in what to type."""
+def look_at_silo(workspace: Workspace, trees: list[str], silent: set[str], now_ns: int) -> SiloSeen:
+    """The silo of one workspace. `trees`: its worktrees that answer; `silent`: roots that do not, not to be touched."""
     path = workspace.silo
     there, fault = _there(path)
     siblings = [s for s in layout.matching_silos(workspace.user_data, workspace.id) if s != path]
@@ -113,7 +113,7 @@ def look_at_silo(workspace: Workspace, trees: list[str], now_ns: int) -> SiloSee
         there,
         named=silo_matches(os.path.basename(path), workspace.id),
         siblings=tuple(siblings),
-        link=_storage(os.path.join(path, layout.STORAGE_LINK), workspace.id),
+        link=_storage(os.path.join(path, layout.STORAGE_LINK), workspace.id, silent),
         worktree=next((t for t in trees if os.path.isdir(layout.store_of(t))), ""),
         survey=survey(path, now_ns) if there and not fault else Survey(fault=fault),
     )
@@ -130,11 +130,13 @@ def _there(path: str) -> tuple[bool, str]:
     return True, ""
 
 
-def _storage(path: str, workspace: str) -> Link:
+def _storage(path: str, workspace: str, silent: set[str]) -> Link:
     if not os.path.lexists(path):
         return Link.ABSENT
     if not os.path.islink(path):
         return Link.NO_LINK
+    if os.readlink(path) in silent:
+        return Link.FINE
     if not os.path.exists(path):
         return Link.DANGLING
     try:

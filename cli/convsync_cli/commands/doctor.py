@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 COLORS = {"ok": "green", "warn": "yellow", "error": "red"}
 INDENT = 6
-WHOLE = {"break_long_words": False, "break_on_hyphens": False}
 
 
 @command("doctor", example="convsync doctor", short_help="Check everything that convsync stands on.")
@@ -31,8 +30,8 @@ def doctor(context: Context) -> int:
 def examine(context: Context) -> list[Finding]:
     """What every check found."""
     from convsync_agent import dirs  # noqa: PLC0415
-    from convsync_agent.checkup import Premises  # noqa: PLC0415
     from convsync_agent.checkup import examine as look  # noqa: PLC0415
+    from convsync_agent.scene import Premises  # noqa: PLC0415
 
     where = Premises(
         context.state_dir, context.data_dir, context.runtime_dir, dirs.jp_user_data_dir(), context.config, context.sets
@@ -59,7 +58,8 @@ def report(context: Context, findings: list[Finding]) -> int:
 def _tell(finding: Finding) -> None:
     """The level and what was found; where, and what to type, on lines of their own that can be copied."""
     level = output.colored(f"{finding.level:<{INDENT}}", COLORS[finding.level])
-    first, *rest = textwrap.wrap(finding.what, max(20, output.width() - INDENT), **WHOLE) or [""]
+    room = max(20, output.width() - INDENT)
+    first, *rest = textwrap.wrap(finding.what, room, break_long_words=False, break_on_hyphens=False) or [""]
     output.line(level + first)
     margin = " " * INDENT
     for line in rest:
