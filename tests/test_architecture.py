@@ -19,7 +19,7 @@ CORE = frozenset({
     "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "plist", "rawjson", "receipt",
     "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json",
     "summary", "transition", "turns", "unit",
-    "condition", "diagnosis", "finding", "grounds", "leaks",
+    "anonymity", "condition", "diagnosis", "finding", "grounds", "leaks",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({

@@ -185,7 +185,7 @@ def judge_agent(agent: Standing, *, installed: bool) -> list[Finding]:
         if not agent.registered:
             return [ok(Code.AGENT, "no agent runs, and nothing is registered yet")]
         fix = "convsync service start" if installed else "convsync agent"
-        what = "no agent runs: what is written in worktrees is not durable until `convsync sync`"
+        what = "no agent runs: nothing becomes durable by itself"
         return [warn(Code.AGENT, what, fix=fix)]
     if agent.told is None:
         return [error(Code.AGENT, f"the agent (pid {agent.pid or 'unknown'}) does not answer", fix=again)]
@@ -240,7 +240,7 @@ def judge_config(mistakes: Sequence[str], warnings: Sequence[str], path: str, ch
         )
         for _ in warnings
     ]
-    return found or [ok(Code.CONFIG, f"settings: valid, {changed} of them not the default", path)]
+    return found or [ok(Code.CONFIG, f"settings: valid, {changed or 'none'} changed", path)]
 
 
 def judge_state(problems: Sequence[str], path: str, counts: tuple[int, int] | None) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,14 +48,12 @@ class Scan(NamedTuple):
     found: list[Found]
     files: int
     bytes: int
-    seconds: float
     skipped: list[Finding]
     asked: int
 
 
 def scan(worktrees: list[str], progress: Progress = lambda _done, _total, _bytes: None) -> Scan:
     """Read every file that git would commit; all of them where there is no git to ask."""
-    began = time.monotonic()
     chosen: list[tuple[str, str]] = []
     asked = 0
     below = f"{layout.STORE}/{CONVERSATIONS}"
@@ -79,7 +77,7 @@ def scan(worktrees: list[str], progress: Progress = lambda _done, _total, _bytes
         files, size = files + 1, size + len(raw)
         conversation, file = _who(name)
         found += [Found(worktree, conversation, file, leak) for leak in find_leaks(file, raw)]
-    return Scan(found, files, size, time.monotonic() - began, skipped, asked)
+    return Scan(found, files, size, skipped, asked)
 
 
 def _all(worktree: str, below: str) -> list[str]:
@@ -96,7 +94,7 @@ def _with_odd_names(worktree: str, names: list[str]) -> list[str]:
 
 def _content(path: str) -> bytes:
     """A regular file, up to a size that no conversation has. A symlink is committed as one: its target is not."""
-    if os.path.islink(path) or not os.path.isfile(path):
+    if not stat.S_ISREG(os.lstat(path).st_mode):
         raise FileNotFoundError
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+SQLITE = sqlite3.sqlite_version
+
 
 class Deed(NamedTuple):
     """One row of the log: what was done, when, to which conversation, from where to where."""
@@ -39,3 +41,8 @@ class SelfCheck:
         columns = ", ".join(Deed._fields)
         rows = self._db.execute(f"SELECT {columns} FROM log ORDER BY rowid DESC LIMIT ?", (number,))  # noqa: S608
         return [Deed(*r) for r in rows][::-1]
+
+    def row_counts(self) -> dict[str, int]:
+        """How many rows each table has."""
+        names = [r[0] for r in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+        return {n: self._db.execute(f"SELECT count(*) FROM {n}").fetchone()[0] for n in names}  # noqa: S608
