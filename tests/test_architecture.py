@@ -19,16 +19,17 @@ CORE = frozenset({
     "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "plist", "rawjson", "receipt",
     "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json",
     "summary", "transition", "turns", "unit",
+    "anonymity", "condition", "diagnosis", "finding", "grounds", "leaks",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "chosen",
-    "comparing", "contention", "departed", "editing", "engine", "followup", "forking", "guard", "health",
-    "holdings", "importing", "index", "installing", "knowledge", "leaving", "ledger", "library", "looking",
-    "lookout", "loop", "losses", "migrating", "outcome", "pace", "projecting", "provenance", "publish", "recording",
-    "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving",
-    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
-    "verifying", "vigil", "withdrawal",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "checkup",
+    "chosen", "comparing", "contention", "departed", "editing", "engine", "followup", "forking", "guard", "health",
+    "holdings", "importing", "index", "installing", "knowledge", "leakscan", "leaving", "ledger", "library",
+    "looking", "lookout", "loop", "losses", "migrating", "outcome", "pace", "projecting", "provenance", "publish",
+    "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning",
+    "reviving", "scene", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling",
+    "undoing", "vault", "verifying", "vigil", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -46,7 +47,7 @@ OWNERS = {
     "watchdog": {"watch", "inotify"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state", "whereabouts"},  # whereabouts: a part of it, for the type of the connection
+    "sqlite3": {"state", "selfcheck", "whereabouts"},  # parts of one class
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},

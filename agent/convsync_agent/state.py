@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
+from convsync_agent.selfcheck import SelfCheck
 from convsync_agent.whereabouts import TABLES, WhereaboutsTables
 
 VERSION = 3
@@ -82,7 +83,7 @@ class Attention(NamedTuple):
     lasting: bool
 
 
-class State(WhereaboutsTables):
+class State(SelfCheck, WhereaboutsTables):
     """The open database. Use `writer` or `reader`; one writer transaction at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -59,6 +59,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "agent": "agent",
         "service": "service",
         "uninstall": "uninstall",
+        "doctor": "doctor",
         "config": "settings",
         "completion": "completion",
         "demo": "demo",
