@@ -18,16 +18,16 @@ CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
     "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "rawjson", "receipt",
     "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json", "summary",
-    "transition", "turns",
+    "tidings", "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
     "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
-    "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
-    "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals", "removing",
-    "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots",
-    "targets", "tidying", "toggling", "undoing", "vault", "verifying", "withdrawal",
+    "inforce", "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating",
+    "outcome", "pausing", "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry",
+    "removals", "removing", "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site",
+    "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -44,7 +44,7 @@ OWNERS = {
     "watchdog": {"watch", "inotify"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state", "whereabouts"},  # whereabouts: a part of it, for the type of the connection
+    "sqlite3": {"state", "told", "whereabouts"},  # the others: parts of it, for the type of the connection
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},

@@ -38,6 +38,11 @@ class Bulletin:
         """The newest failure is told until the next one."""
         self.last_error = {"code": code, "at": time.time_ns() // 1_000_000}
 
+    def mended(self, code: str) -> None:
+        """What failed with this code is over."""
+        if self.last_error is not None and self.last_error["code"] == code:
+            self.last_error = None
+
     def wait(self, *, touched: bool) -> float:
         """Seconds until something may have to be said."""
         return 0.0 if self._pokes else PUBLISH_SECONDS if touched else 3600.0

@@ -8,7 +8,7 @@ import queue
 import sys
 import time
 
-from convsync_agent import __version__, locks, logs, publish, signals, state
+from convsync_agent import __version__, locks, logs, pausing, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.bulletin import Bulletin
@@ -16,13 +16,13 @@ from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.hints import Change, Hint
+from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
-from convsync_agent.settings import Settings
 from convsync_agent.site import Site
 
 LOCK = "agent.lock"
@@ -35,7 +35,7 @@ log = logs.get("agent")
 class Agent:
     """Everything the background process owns. `run` returns when a signal asked it to stop."""
 
-    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
+    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: InForce) -> None:
         self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
         self.settings = settings
         self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
@@ -67,7 +67,7 @@ class Agent:
                 self._stop()
 
     def _start(self) -> None:
-        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings, look=False)
+        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings.settings, look=False)
         self.lookout = Lookout(self.hints.put, self.runtime_dir)
         self.aside = Aside(self.state_dir)
         self.aside.check(self.engine, self.agenda, write=True)
@@ -125,7 +125,7 @@ class Agent:
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
         waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
-        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), *waits))
+        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), pausing.wait(self.engine.sites), *waits))
         with contextlib.suppress(queue.Empty):
             self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
@@ -263,6 +263,8 @@ class Agent:
         if self.agenda.idle():
             self.engine.vault.step(self.engine, self.engine.sites)
             self.engine.contents.clear()
+        if pausing.wait(self.engine.sites) <= 0:
+            self.agenda.rescan_all("resumed")
         due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)
@@ -302,9 +304,10 @@ class Agent:
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:
-        """The registry changed: take the sites anew, keep what is still the same."""
+        """The registry or the settings changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
         self.agenda.touched = True
+        self.settings.again(self.engine, self.bulletin)
         fresh = self.engine.renewed()
         gone = self.engine.roots() - fresh.roots()
         self.aside.check(fresh, self.agenda, write=True)

@@ -110,6 +110,11 @@ def _workspace(workspace: dict[str, Any]) -> None:
         numbers = [str(counts[k]) for k in ("projected", "local", "external")]
         rows.append([tree["state"], *numbers, output.ago(tree["last_change_at"]), output.tilde(tree["path"])])
     output.table(["state", "projected", "local", "ext", "changed", "worktree"], rows, right=(1, 2, 3), indent="  ")
+    for tree in workspace["worktrees"]:
+        if tree["state"] == "paused":
+            from convsync_cli.paused import reminder  # noqa: PLC0415
+
+            output.line(reminder(tree["path"], tree["paused_until"]))
 
 
 def _attention(context: Context, entries: list[dict[str, Any]]) -> None:
