@@ -22,12 +22,13 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
-    "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
-    "inforce", "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating",
-    "outcome", "pausing", "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry",
-    "removals", "removing", "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site",
-    "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying", "withdrawal",
+    "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing",
+    "contention", "departed", "editing", "engine", "followup", "forking", "guard", "health", "herald", "holdings",
+    "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop",
+    "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish", "recording", "recover",
+    "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "setback",
+    "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying",
+    "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -48,8 +49,8 @@ OWNERS = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    # git, asked by a person; the demo's own processes; the command of `lock`; an editor
-    "subprocess": {"registry", "home", "running", "editor"},
+    # git, asked by a person; the demo's own processes; the command of `lock`; an editor; what tells a person
+    "subprocess": {"registry", "home", "running", "editor", "errands"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -11,6 +11,7 @@ from convsync_agent import logs, publish
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.engine import Engine
+from convsync_agent.herald import Herald
 from convsync_agent.lookout import Lookout
 
 PUBLISH_SECONDS = 0.25
@@ -26,6 +27,7 @@ class Bulletin:
         self.started_ms = time.time_ns() // 1_000_000
         self.last_error: dict[str, Any] | None = None
         self._state_dir = state_dir
+        self._herald = Herald()
         self._pokes: set[str] = set()
         self._published: dict[str, Any] = {}
         self._published_at = 0.0
@@ -45,10 +47,16 @@ class Bulletin:
 
     def wait(self, *, touched: bool) -> float:
         """Seconds until something may have to be said."""
-        return 0.0 if self._pokes else PUBLISH_SECONDS if touched else 3600.0
+        return 0.0 if self._pokes else min(PUBLISH_SECONDS if touched else 3600.0, self._herald.wait())
+
+    def close(self) -> None:
+        """The agent stops: nothing that tells is left behind."""
+        self._herald.close()
+        publish.remove(self._state_dir)
 
     def publish(self, engine: Engine, agenda: Agenda, aside: Aside, lookout: Lookout, *, force: bool = False) -> None:
-        """Write `runtime.json` when asked, or when something changed and a moment has passed."""
+        """Write `runtime.json` when asked, or when something changed and a moment has passed; tell what is new."""
+        self._herald.look(engine, agenda, aside, lookout)
         if self._pokes and agenda.ready():  # what came before the question is answered first
             return
         recent = time.monotonic() - self._published_at < PUBLISH_SECONDS

@@ -100,7 +100,7 @@ class Agent:
             with contextlib.suppress(OSError):  # what is not copied into the file is in the log beside it
                 self.engine.state.checkpoint()
             self.engine.state.close()
-        publish.remove(self.state_dir)
+        self.bulletin.close()
         log.info("stopped")
 
     def _asked_to_stop(self) -> bool:
