@@ -15,20 +15,20 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
-    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "rawjson", "receipt",
-    "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json", "summary",
-    "tidings", "transition", "turns",
+    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
+    "exposition", "gitevidence", "gitindex", "hints", "imports", "meter", "model", "names", "plan", "rawjson",
+    "receipt", "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json",
+    "summary", "tidings", "transition", "turns",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing",
-    "contention", "departed", "editing", "engine", "followup", "forking", "guard", "health", "herald", "holdings",
-    "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop",
-    "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish", "recording", "recover",
-    "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "setback",
-    "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying",
-    "withdrawal",
+    "concerns", "contention", "departed", "editing", "engine", "followup", "forking", "gauges", "guard", "health",
+    "herald", "holdings", "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library", "looking",
+    "lookout", "loop", "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish", "recording",
+    "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving",
+    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
+    "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

@@ -238,6 +238,7 @@ class Agent:
 
     def _report(self, site: Site, outcome: Outcome) -> None:
         """Plan the next looks and say in one line what was done."""
+        self.bulletin.meter.did(outcome.amounts, self.agenda.took(site.id, outcome))
         self.agenda.settle(site.id, outcome)
         ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
         for problem in (*(r.problem for r in outcome.failed), *ours):
@@ -277,6 +278,7 @@ class Agent:
             self._rescan_all("net")
 
     def _rescan_all(self, reason: str) -> None:
+        self.bulletin.meter.rescanned(reason)
         self.aside.refresh(self.engine, self.agenda)
         before = time.process_time()
         for site in self.engine.sites.values():

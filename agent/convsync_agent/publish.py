@@ -149,10 +149,15 @@ def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | No
 
 
 def document(
-    agent: dict[str, Any], workspaces: list[dict[str, Any]], deaf: list[dict[str, str]], seen: set[str]
+    agent: dict[str, Any],
+    workspaces: list[dict[str, Any]],
+    deaf: list[dict[str, str]],
+    seen: set[str],
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """All of `runtime.json`. `seen`: the questions that it answers."""
-    return {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "seen": sorted(seen)}
+    said = {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "metrics": metrics}
+    return said | {"seen": sorted(seen)}
 
 
 def verdict(kinds: set[str], *, missing_silo: bool, unwritten: bool, pending: bool) -> str:

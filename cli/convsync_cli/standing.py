@@ -46,6 +46,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
         "agent": _agent(told, running=running),
         "workspaces": workspaces,
         "attention": attention,
+        "metrics": told.get("metrics") if running and told else None,
     }
 
 

@@ -71,6 +71,11 @@ def show(context: Context, found: dict[str, Any], *, compact: bool) -> None:
         output.line(_compact(found))
         return
     output.line(f"convsync {agent['version']} {_agent(agent)} - {said}")
+    if context.verbose and found["metrics"]:
+        from convsync_cli.counted import lines  # noqa: PLC0415
+
+        for text in lines(agent, found["metrics"]):
+            output.line(text)
     if not found["workspaces"]:
         output.line("no worktree is registered yet: convsync register <worktree>")
     for workspace in found["workspaces"]:
