@@ -23,12 +23,12 @@ CORE = frozenset({
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing",
-    "concerns", "contention", "departed", "editing", "engine", "followup", "forking", "gauges", "guard", "health",
-    "herald", "holdings", "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library", "looking",
-    "lookout", "loop", "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish", "recording",
-    "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving",
-    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
-    "verifying", "withdrawal",
+    "concerns", "contention", "departed", "diary", "editing", "engine", "followup", "forking", "gauges", "guard",
+    "health", "herald", "holdings", "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library",
+    "looking", "lookout", "loop", "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish",
+    "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning",
+    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing",
+    "vault", "verifying", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

@@ -8,13 +8,13 @@ import queue
 import sys
 import time
 
-from convsync_agent import __version__, locks, logs, pausing, publish, signals, state
+from convsync_agent import __version__, diary, locks, logs, pausing, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.bulletin import Bulletin
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
-from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.errors import ConvsyncError, kind_of, reason_of
 from convsync_agent.hints import Change, Hint
 from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
@@ -63,6 +63,11 @@ class Agent:
                 while not self.stopping:
                     self._survived_turn()
                 self._drain()
+            except ConvsyncError:
+                raise
+            except Exception:  # a fault of ours: who starts it again has to be able to report it
+                log.exception("gave up")
+                raise
             finally:
                 self._stop()
 
@@ -237,24 +242,13 @@ class Agent:
         self.agenda.forget_names(conversations)
 
     def _report(self, site: Site, outcome: Outcome) -> None:
-        """Plan the next looks and say in one line what was done."""
+        """Plan the next looks, count, and say what was done."""
         self.bulletin.meter.did(outcome.amounts, self.agenda.took(site.id, outcome))
         self.agenda.settle(site.id, outcome)
         ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
         for problem in (*(r.problem for r in outcome.failed), *ours):
             self.bulletin.failed(problem.kind)
-        for problem in ours:
-            log.error("state", code=problem.kind, detail=problem.detail)
-        if outcome.results:
-            log.info(
-                "cycle",
-                workspace=site.id,
-                done=len(outcome.done),
-                written=outcome.written,
-                deferred=len(outcome.deferred),
-                failed=len(outcome.failed),
-                conversations=[f"jp-c{c}" for c in sorted({r.action.conversation for r in outcome.results})[:8]],
-            )
+        diary.write(site.id, outcome)
 
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
