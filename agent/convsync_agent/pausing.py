@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def pause(engine: Engine, tree: Tree, until_ms: int | None) -> bool:
     """Note it down; `until_ms` None is until `resume`. True: it was not paused until now. Raises OSError."""
+    # RACE: a command of ours that began before this finishes what it decided (milliseconds, seconds for a big
+    # `sync`). It writes by the usual rules and loses nothing; a running agent is waited for.
     row = tree.worktree
     since = row.paused_ms if row.paused else _now_ms()
     tree.worktree = row._replace(paused=True, paused_ms=since, until_ms=until_ms)
