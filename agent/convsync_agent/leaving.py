@@ -113,7 +113,8 @@ def refusal(tree: Tree, loose: Sequence[Trouble], *, force: bool) -> Refused:
     said = [f"jp-c{t.conversation}: {t.detail}" if t.conversation is not None else t.detail for t in loose]
     more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
     path = tree.worktree.path
-    hint = f"convsync sync {path}, then again" + ("" if force else f"; or keep it in the history: --force {path}")
+    first = "resume" if tree.worktree.paused else "sync"
+    hint = f"convsync {first} {path}, then again" + ("" if force else f"; or keep it in the history: --force {path}")
     return Refused(f"not durable: {'; '.join(said[:3])}{more}", where=path, hint=hint, code="not-durable")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 from convsync_agent import publish
@@ -10,7 +11,7 @@ from convsync_agent.health import SHORTEST, Health
 from convsync_agent.hints import Hint, Watcher
 from convsync_agent.mounts import needs_polling
 from convsync_agent.poll import PollingWatcher
-from convsync_agent.site import Site, TreeState
+from convsync_agent.site import Site, TreeState, pause_over
 from convsync_agent.watch import best_watcher, choose_watcher
 
 
@@ -30,10 +31,10 @@ class Lookout:
         return self._watcher.watches + (self._poller.watches if self._poller else 0)
 
     def arm_site(self, site: Site) -> None:
-        """Every root of a workspace; a paused worktree is let go."""
+        """Every root of a workspace; a paused worktree is let go, unless its pause is over: arm, then scan."""
         self.arm(site.silo.root.path, silo=True)
         for store, tree in site.trees.items():
-            if tree.state is TreeState.PAUSED:
+            if tree.state is TreeState.PAUSED and not pause_over(tree.worktree, time.time_ns() // 1_000_000):
                 self.disarm(store)
             else:
                 self.arm(store, silo=False)

@@ -8,14 +8,15 @@ import queue
 import sys
 import time
 
-from convsync_agent import __version__, locks, logs, publish, signals, state
+from convsync_agent import __version__, diary, locks, logs, pausing, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.bulletin import Bulletin
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
-from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.errors import ConvsyncError, kind_of, reason_of
 from convsync_agent.hints import Change, Hint
+from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
@@ -23,7 +24,6 @@ from convsync_agent.pace import Pace
 from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
-from convsync_agent.settings import Settings
 from convsync_agent.site import Site
 from convsync_agent.vigil import Vigil
 
@@ -37,7 +37,7 @@ log = logs.get("agent")
 class Agent:
     """Everything the background process owns. `run` returns when a signal asked it to stop."""
 
-    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
+    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: InForce) -> None:
         self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
         self.settings = settings
         self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
@@ -66,11 +66,16 @@ class Agent:
                 while not self.stopping:
                     self._survived_turn()
                 self._drain()
+            except ConvsyncError:
+                raise
+            except Exception:  # a fault of ours: who starts it again has to be able to report it
+                log.exception("gave up")
+                raise
             finally:
                 self._stop()
 
     def _start(self) -> None:
-        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings, look=False)
+        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings.settings, look=False)
         self.vigil.starting()
         self.lookout = Lookout(self.hints.put, self.runtime_dir, canary_seconds=self.vigil.canary_seconds)
         self.aside = Aside(self.state_dir)
@@ -108,7 +113,7 @@ class Agent:
             with contextlib.suppress(OSError):  # what is not copied into the file is in the log beside it
                 self.engine.state.checkpoint()
             self.engine.state.close()
-        publish.remove(self.state_dir)
+        self.bulletin.close()
         log.info("stopped")
 
     def _asked_to_stop(self) -> bool:
@@ -133,7 +138,7 @@ class Agent:
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
         waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
-        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), *waits))
+        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), pausing.wait(self.engine.sites), *waits))
         with contextlib.suppress(queue.Empty):
             self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
@@ -249,23 +254,13 @@ class Agent:
         self.agenda.forget_names(conversations)
 
     def _report(self, site: Site, outcome: Outcome) -> None:
-        """Plan the next looks and say in one line what was done."""
+        """Plan the next looks, count, and say what was done."""
+        self.bulletin.meter.did(outcome.amounts, self.agenda.took(site.id, outcome))
         self.agenda.settle(site.id, outcome)
         ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
         for problem in (*(r.problem for r in outcome.failed), *ours):
             self.bulletin.failed(problem.kind)
-        for problem in ours:
-            log.error("state", code=problem.kind, detail=problem.detail)
-        if outcome.results:
-            log.info(
-                "cycle",
-                workspace=site.id,
-                done=len(outcome.done),
-                written=outcome.written,
-                deferred=len(outcome.deferred),
-                failed=len(outcome.failed),
-                conversations=[f"jp-c{c}" for c in sorted({r.action.conversation for r in outcome.results})[:8]],
-            )
+        diary.write(site.id, outcome)
 
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
@@ -275,6 +270,8 @@ class Agent:
         if self.agenda.idle():
             self.engine.vault.step(self.engine, self.engine.sites)
             self.engine.contents.clear()
+        if pausing.wait(self.engine.sites) <= 0:
+            self.agenda.rescan_all("resumed")
         due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)
@@ -287,6 +284,7 @@ class Agent:
             self._rescan_all("net")
 
     def _rescan_all(self, reason: str) -> None:
+        self.bulletin.meter.rescanned(reason)
         self.aside.refresh(self.engine, self.agenda)
         before = time.process_time()
         for site in self.engine.sites.values():
@@ -314,9 +312,10 @@ class Agent:
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:
-        """The registry changed: take the sites anew, keep what is still the same."""
+        """The registry or the settings changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
         self.agenda.touched = True
+        self.settings.again(self.engine, self.bulletin)
         fresh = self.engine.renewed()
         gone = self.engine.roots() - fresh.roots()
         self.aside.check(fresh, self.agenda, write=True)

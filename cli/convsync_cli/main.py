@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "remove-worktree": "recovery",
         "recover": "recovery",
         "migrate": "migrate",
+        "pause": "pauses",
+        "resume": "pauses",
     },
     "Conversations": {
         "ls": "listing",
