@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "remove-worktree": "recovery",
         "recover": "recovery",
         "migrate": "migrate",
+        "hooks": "hooks",
     },
     "Conversations": {
         "ls": "listing",
