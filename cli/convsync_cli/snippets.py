@@ -82,5 +82,5 @@ SNIPPETS = (
         WORKTRUNK,
     ),
     Snippet("gtr", "`git gtr rm` of git-worktree-runner", "convsync hooks gtr | sh", GTR),
-    Snippet("lazygit", "X in the worktrees of lazygit", "convsync hooks lazygit  # to be put into its configuration", LAZYGIT),
+    Snippet("lazygit", "X in the worktrees of lazygit", "convsync hooks lazygit  # put it into config.yml", LAZYGIT),
 )

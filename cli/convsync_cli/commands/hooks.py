@@ -12,20 +12,20 @@ from convsync_cli.snippets import SNIPPETS, Snippet
 
 
 @command("hooks", example="convsync hooks git", short_help="Print hooks that make sure before a worktree goes.")
-@click.argument("name", default="")
-def hooks(context: Context, name: str) -> int:
+@click.argument("hook", default="", metavar="[NAME]")
+def hooks(context: Context, hook: str) -> int:
     """Print a ready hook: an alias for git, a function for your shell, a hook for a worktree manager.
 
     Each makes sure that all of a worktree is durable before it is removed, and keeps it where it is not. Without NAME
     they are listed, each with the line that installs it. Nothing is written anywhere.
     """
-    if not name:
+    if not hook:
         _list(context)
         return 0
-    found = next((s for s in SNIPPETS if s.name == name), None)
+    found = next((s for s in SNIPPETS if s.name == hook), None)
     if found is None:
         raise NotFound(
-            "no such hook", where=name, hint=f"one of: {', '.join(s.name for s in SNIPPETS)}", code="no-hook"
+            "no such hook", where=hook, hint=f"one of: {', '.join(s.name for s in SNIPPETS)}", code="no-hook"
         )
     if context.as_json:
         output.document(_as_json(found))
