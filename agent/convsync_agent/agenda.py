@@ -11,6 +11,7 @@ import time
 from convsync_agent.hints import Change, Hint
 from convsync_agent.model import EVENTS
 from convsync_agent.outcome import Outcome
+from convsync_agent.plan import target_of
 
 GATHER_SECONDS = 0.003
 OPEN_SECONDS = 0.2
@@ -26,6 +27,7 @@ class Agenda:
     def __init__(self) -> None:
         self._due: dict[tuple[str, int], float] = {}
         self._names: dict[tuple[str, int], set[str]] = {}
+        self._hinted: dict[tuple[str, int], float] = {}
         self._rearm: dict[str, None] = {}
         self._relist: dict[str, None] = {}
         self._rescan = ""
@@ -50,6 +52,7 @@ class Agenda:
     def hint(self, workspace: str, conversation: int, hint: Hint) -> None:
         if hint.change in (Change.LISTING, Change.GONE):
             self._names.setdefault((hint.root, conversation), set()).add(hint.conversation_dir)
+        self._hinted.setdefault((workspace, conversation), time.monotonic())
         self.add(workspace, conversation, delay_of(hint))
 
     def rearm(self, root: str) -> None:
@@ -103,6 +106,13 @@ class Agenda:
             del self._names[key]
 
     # -- after a cycle --------------------------------------------------------------
+
+    def took(self, workspace: str, outcome: Outcome) -> list[float]:
+        """Seconds from the first hint of what a cycle made durable until now. What waits is not forgotten."""
+        now = time.monotonic()
+        durable = {r.action.conversation for r in outcome.done if target_of(r.action).is_silo and r.files}
+        since = {c: self._hinted.pop((workspace, c), None) for c in durable | (outcome.looked - outcome.again.keys())}
+        return [now - at for c, at in since.items() if at is not None and c in durable]
 
     def settle(self, workspace: str, outcome: Outcome) -> None:
         """Plan the next looks a cycle asked for; what failed backs off."""

@@ -11,7 +11,10 @@ from convsync_agent import logs, publish
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.engine import Engine
+from convsync_agent.gauges import Gauges
+from convsync_agent.herald import Herald
 from convsync_agent.lookout import Lookout
+from convsync_agent.meter import Meter
 
 PUBLISH_SECONDS = 0.25
 
@@ -26,6 +29,9 @@ class Bulletin:
         self.started_ms = time.time_ns() // 1_000_000
         self.last_error: dict[str, Any] | None = None
         self._state_dir = state_dir
+        self.meter = Meter()
+        self._herald = Herald()
+        self._gauges = Gauges(self.meter, self.started_ms)
         self._pokes: set[str] = set()
         self._published: dict[str, Any] = {}
         self._published_at = 0.0
@@ -37,13 +43,31 @@ class Bulletin:
     def failed(self, code: str) -> None:
         """The newest failure is told until the next one."""
         self.last_error = {"code": code, "at": time.time_ns() // 1_000_000}
+        self.meter.failed(code)
+
+    def mended(self, code: str) -> None:
+        """What failed with this code is over."""
+        if self.last_error is not None and self.last_error["code"] == code:
+            self.last_error = None
 
     def wait(self, *, touched: bool) -> float:
         """Seconds until something may have to be said."""
-        return 0.0 if self._pokes else PUBLISH_SECONDS if touched else 3600.0
+        return (
+            0.0
+            if self._pokes
+            else min(PUBLISH_SECONDS if touched else 3600.0, self._herald.wait(), self._gauges.wait())
+        )
+
+    def close(self) -> None:
+        """The agent stops: nothing that tells is left behind."""
+        self._herald.close()
+        self._gauges.close()
+        publish.remove(self._state_dir)
 
     def publish(self, engine: Engine, agenda: Agenda, aside: Aside, lookout: Lookout, *, force: bool = False) -> None:
-        """Write `runtime.json` when asked, or when something changed and a moment has passed."""
+        """Write `runtime.json` when asked, or when something changed and a moment has passed; tell what is new."""
+        self._herald.look(engine, agenda, aside, lookout)
+        self._gauges.write(engine, agenda, aside, lookout)
         if self._pokes and agenda.ready():  # what came before the question is answered first
             return
         recent = time.monotonic() - self._published_at < PUBLISH_SECONDS
@@ -51,7 +75,8 @@ class Bulletin:
             return
         said = publish.header(self.started_ms, lookout.watches, agenda.size, self.last_error)
         workspaces = publish.describe(engine, agenda.deferred, aside.sites)
-        document = publish.document(said, workspaces, lookout.health.deaf_roots(), self._pokes)
+        counted = self.meter.as_json(lookout.health.overflows, lookout.health.replacements)
+        document = publish.document(said, workspaces, lookout.health.deaf_roots(), self._pokes, counted)
         agenda.touched = False
         self._published_at = time.monotonic()
         if document != self._published:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from convsync_agent.dirs import config_path
-from convsync_agent.errors import DENIED, GONE, StorageProblem, UsageProblem, kind_of, reason_of
+from convsync_agent.errors import DENIED, GONE, ConvsyncError, StorageProblem, UsageProblem, kind_of, reason_of
 from convsync_agent.settings import KEYS, NOT_SETTINGS, SIZE, TARGET_ID, Key, Settings, bytes_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Origin = Literal["default", "file", "env", "flag"]
 PREFIX = "CONVSYNC_"
 HINT = "convsync config schema"
+_VALUE = re.compile(r" = .*(?= is not allowed; |; did you mean |; allowed: | is set by )", re.DOTALL)
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 _NO_SUCH_FILE = GONE | {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO}
@@ -64,6 +66,12 @@ def load(explicit_path: str | None, env: Mapping[str, str], sets: Sequence[str] 
     if mistakes:
         raise _problem(mistakes)
     return Loaded(Settings(**fields), origins, path, warnings)
+
+
+def mistakes_in(problem: ConvsyncError) -> list[str]:
+    """What `load` found wrong, for a log: place, key and what is allowed, without any value."""
+    first, *rest = problem.message.split("\n  ")
+    return [_VALUE.sub("", mistake) for mistake in rest or [first]]
 
 
 def as_toml_rows(loaded: Loaded) -> list[tuple[str, object, Origin]]:

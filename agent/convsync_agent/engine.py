@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from convsync_agent import scan
+from convsync_agent import pausing, scan
 from convsync_agent.apply import Applier
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.followup import FAILED_RETRY_NS, follow_up
@@ -115,8 +115,10 @@ class Engine:
 
     def locate(self, site: Site) -> bool:
         """Look what is at each path now, and note who went or came back. True if anything changed."""
+        over = pausing.end(site, _now_ms())
         changed = resolve(site, _now_ms())
         self.losses.tell(site, self.holdings.note(site))
+        pausing.forget_absent(self, over)
         return changed
 
     def rescan(self, site: Site, views: Iterable[View] | None = None) -> set[int]:

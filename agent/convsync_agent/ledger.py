@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from convsync_agent.model import BOTH, Copy, Digest, Root, Unit
-from convsync_agent.plan import Action, AddExtras, Import, Keep, Update, target_of, unit_of
+from convsync_agent.plan import Action, AddExtras, Import, Keep, Update, size_of, target_of, unit_of
 from convsync_agent.records import pack_digest
 from convsync_agent.results import Done
 from convsync_agent.state import Attention, State
@@ -175,7 +175,6 @@ def _log_row(workspace: str, done: Done, now_ms: int) -> tuple[int, str, str, in
     source = action.stream.root if isinstance(action, Import) else None
     if isinstance(action, Keep | Update | AddExtras):
         source = action.source.root
-    size = action.size if isinstance(action, Import | Update | AddExtras) else 0
     name = type(action).__name__.lower()
     return (
         now_ms,
@@ -185,5 +184,5 @@ def _log_row(workspace: str, done: Done, now_ms: int) -> tuple[int, str, str, in
         str(unit_of(action)),
         source.path if source else "",
         target_of(action).path,
-        size,
+        size_of(action),
     )

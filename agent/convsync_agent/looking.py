@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from convsync_agent import scan
+from convsync_agent import pausing, scan
 from convsync_agent.ledger import Ledger
 from convsync_agent.publish import describe_site
-from convsync_agent.site import Site, load_sites
+from convsync_agent.site import Site, load_sites, resolve
 from convsync_agent.state import State
 
 
 def look_at_disk(opened: State, ledger: Ledger) -> tuple[list[dict[str, Any]], bool]:
     """The workspaces of `status --json`, and whether anything differs from the record."""
-    sites = load_sites(opened, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    sites = load_sites(opened, now_ms)
     pending = False
     found = []
     for key in sorted(sites):
         site = sites[key]
+        if pausing.end(site, now_ms):
+            resolve(site, now_ms)
         explained = {e.conversation for e in ledger.entries.values() if e.workspace == key}
         pending = bool(_changed(site) - explained) or pending
         found.append(describe_site(site, ledger, set()))

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 from convsync_agent import publish
-from convsync_agent.health import Health
+from convsync_agent.health import SHORTEST, Health
 from convsync_agent.hints import Hint, Watcher
 from convsync_agent.mounts import needs_polling
 from convsync_agent.poll import PollingWatcher
-from convsync_agent.site import Site, TreeState
+from convsync_agent.site import Site, TreeState, pause_over
 from convsync_agent.watch import best_watcher, choose_watcher
 
 
 class Lookout:
     """Arms roots with the best watcher there is. Only the loop thread calls it; hints come through `put`."""
 
-    def __init__(self, put: Callable[[Hint], None], runtime_dir: str) -> None:
+    def __init__(self, put: Callable[[Hint], None], runtime_dir: str, *, canary_seconds: float = SHORTEST) -> None:
         self._put = put
         self._signals = os.path.join(runtime_dir, publish.SIGNALS)
         self._watcher = choose_watcher(put)
         self._poller: Watcher | None = None
-        self.health = Health(self._watcher, runtime_dir)
+        self.health = Health(self._watcher, runtime_dir, every=canary_seconds)
         self._watcher.watch_signals(self._signals)
 
     @property
@@ -30,10 +31,10 @@ class Lookout:
         return self._watcher.watches + (self._poller.watches if self._poller else 0)
 
     def arm_site(self, site: Site) -> None:
-        """Every root of a workspace; a paused worktree is let go."""
+        """Every root of a workspace; a paused worktree is let go, unless its pause is over: arm, then scan."""
         self.arm(site.silo.root.path, silo=True)
         for store, tree in site.trees.items():
-            if tree.state is TreeState.PAUSED:
+            if tree.state is TreeState.PAUSED and not pause_over(tree.worktree, time.time_ns() // 1_000_000):
                 self.disarm(store)
             else:
                 self.arm(store, silo=False)

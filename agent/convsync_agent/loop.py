@@ -8,25 +8,27 @@ import queue
 import sys
 import time
 
-from convsync_agent import __version__, locks, logs, publish, signals, state
+from convsync_agent import __version__, diary, locks, logs, pausing, publish, signals, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.bulletin import Bulletin
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
-from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.errors import ConvsyncError, kind_of, reason_of
 from convsync_agent.hints import Change, Hint
+from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
+from convsync_agent.pace import Pace
 from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
-from convsync_agent.settings import Settings
 from convsync_agent.site import Site
+from convsync_agent.vigil import Vigil
 
 LOCK = "agent.lock"
-BATCH, DRAIN_SECONDS = 256, 5.0
+DRAIN_SECONDS = 5.0
 SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
 
 log = logs.get("agent")
@@ -35,7 +37,7 @@ log = logs.get("agent")
 class Agent:
     """Everything the background process owns. `run` returns when a signal asked it to stop."""
 
-    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: Settings) -> None:
+    def __init__(self, state_dir: str, data_dir: str, runtime_dir: str, settings: InForce) -> None:
         self.state_dir, self.data_dir, self.runtime_dir = state_dir, data_dir, runtime_dir
         self.settings = settings
         self.hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
@@ -44,6 +46,7 @@ class Agent:
         self.agenda = Agenda()
         self.retention = Retention()
         self.returning = Returning()
+        self.vigil, self.pace = Vigil(), Pace()
         self.engine: Engine
         self.lookout: Lookout
 
@@ -63,18 +66,26 @@ class Agent:
                 while not self.stopping:
                     self._survived_turn()
                 self._drain()
+            except ConvsyncError:
+                raise
+            except Exception:  # a fault of ours: who starts it again has to be able to report it
+                log.exception("gave up")
+                raise
             finally:
                 self._stop()
 
     def _start(self) -> None:
-        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings, look=False)
-        self.lookout = Lookout(self.hints.put, self.runtime_dir)
+        self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings.settings, look=False)
+        self.vigil.starting()
+        self.lookout = Lookout(self.hints.put, self.runtime_dir, canary_seconds=self.vigil.canary_seconds)
         self.aside = Aside(self.state_dir)
         self.aside.check(self.engine, self.agenda, write=True)
         self.engine.arrive()
         recovered = recover(self.engine)
+        self.vigil.starting()
         self._arm_all()
         self._rescan_all("start")
+        self.vigil.starting()
         self.aside.check(self.engine, self.agenda, write=True)
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
@@ -83,9 +94,11 @@ class Agent:
             self.engine.vault.note_all(site)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
+        self.vigil.ready()
 
     def _drain(self) -> None:
         """Finish what is already dirty, for a few seconds at most."""
+        self.vigil.stopping()
         deadline = time.monotonic() + DRAIN_SECONDS
         self._sort_hints()
         while self.agenda.ready() and time.monotonic() < deadline:
@@ -100,7 +113,7 @@ class Agent:
             with contextlib.suppress(OSError):  # what is not copied into the file is in the log beside it
                 self.engine.state.checkpoint()
             self.engine.state.close()
-        publish.remove(self.state_dir)
+        self.bulletin.close()
         log.info("stopped")
 
     def _asked_to_stop(self) -> bool:
@@ -125,7 +138,7 @@ class Agent:
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
         waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
-        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), *waits))
+        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), pausing.wait(self.engine.sites), *waits))
         with contextlib.suppress(queue.Empty):
             self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
@@ -133,6 +146,7 @@ class Agent:
         self._work()
         self._housekeeping()
         self._say()
+        self.vigil.alive(self.lookout.health)
 
     def _sort_hints(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -202,7 +216,8 @@ class Agent:
     def _work(self, *, everything: bool = False) -> None:
         """Do what is due, in batches, newest hints in between: a burst never blocks a single edit for long."""
         if self.agenda.reload:
-            self._reload()
+            with self.vigil.reloading():
+                self._reload()
         for root in self.agenda.take_rearm():
             self._rearm(root)
         reason = self.agenda.take_rescan()
@@ -215,17 +230,19 @@ class Agent:
                 if view is not None:
                     self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
         while True:
-            batch = self.agenda.take(BATCH)
+            batch = self.agenda.take(self.pace.size)
             if batch is None:
                 return
             workspace, conversations = batch
             if workspace in self.engine.sites:
                 found = self.engine.sites[workspace]
-                self._relocate(found, conversations)
-                self._report(found, self.engine.cycle(found, conversations))
+                with self.pace.measured(len(conversations)):
+                    self._relocate(found, conversations)
+                    self._report(found, self.engine.cycle(found, conversations))
             if not everything and not self.agenda.ready():
                 return
             self._sort_hints()
+            self.vigil.busy(self.agenda, self.lookout.health)
             self.aside.check(self.engine, self.agenda)
 
     def _relocate(self, site: Site, conversations: set[int]) -> None:
@@ -237,23 +254,13 @@ class Agent:
         self.agenda.forget_names(conversations)
 
     def _report(self, site: Site, outcome: Outcome) -> None:
-        """Plan the next looks and say in one line what was done."""
+        """Plan the next looks, count, and say what was done."""
+        self.bulletin.meter.did(outcome.amounts, self.agenda.took(site.id, outcome))
         self.agenda.settle(site.id, outcome)
         ours = [p for p in outcome.problems if p.conversation is None and p.root is None]
         for problem in (*(r.problem for r in outcome.failed), *ours):
             self.bulletin.failed(problem.kind)
-        for problem in ours:
-            log.error("state", code=problem.kind, detail=problem.detail)
-        if outcome.results:
-            log.info(
-                "cycle",
-                workspace=site.id,
-                done=len(outcome.done),
-                written=outcome.written,
-                deferred=len(outcome.deferred),
-                failed=len(outcome.failed),
-                conversations=[f"jp-c{c}" for c in sorted({r.action.conversation for r in outcome.results})[:8]],
-            )
+        diary.write(site.id, outcome)
 
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
@@ -263,6 +270,8 @@ class Agent:
         if self.agenda.idle():
             self.engine.vault.step(self.engine, self.engine.sites)
             self.engine.contents.clear()
+        if pausing.wait(self.engine.sites) <= 0:
+            self.agenda.rescan_all("resumed")
         due = self.lookout.health.due()
         if due.dead:
             log.warning("watcher replaced", reason=due.dead)
@@ -275,6 +284,7 @@ class Agent:
             self._rescan_all("net")
 
     def _rescan_all(self, reason: str) -> None:
+        self.bulletin.meter.rescanned(reason)
         self.aside.refresh(self.engine, self.agenda)
         before = time.process_time()
         for site in self.engine.sites.values():
@@ -302,9 +312,10 @@ class Agent:
             self._report(site, self.engine.cycle(site, ()))
 
     def _reload(self) -> None:
-        """The registry changed: take the sites anew, keep what is still the same."""
+        """The registry or the settings changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
         self.agenda.touched = True
+        self.settings.again(self.engine, self.bulletin)
         fresh = self.engine.renewed()
         gone = self.engine.roots() - fresh.roots()
         self.aside.check(fresh, self.agenda, write=True)
@@ -317,3 +328,4 @@ class Agent:
 
     def _say(self, *, force: bool = False) -> None:
         self.bulletin.publish(self.engine, self.agenda, self.aside, self.lookout, force=force)
+        self.vigil.look(self.engine, self.agenda, self.aside)

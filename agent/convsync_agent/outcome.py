@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from convsync_agent.plan import Behind, Deferred, Plan, Problem
+from convsync_agent.plan import Action, Behind, Deferred, Plan, Problem, size_of
 from convsync_agent.results import Done, Failed, Result
 
 
@@ -30,6 +30,11 @@ class Outcome:
     @property
     def written(self) -> int:
         return sum(r.files for r in self.done)
+
+    @property
+    def amounts(self) -> list[tuple[Action, int, int]]:
+        """(action, files, bytes) of everything that was done."""
+        return [(r.action, r.files, size_of(r.action)) for r in self.done]
 
     def later(self, conversation: int, ns: int) -> None:
         self.again[conversation] = min(ns, self.again.get(conversation, ns))

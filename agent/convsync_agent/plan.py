@@ -232,6 +232,11 @@ def target_of(action: Action) -> Root:
     return action.source.root if isinstance(action, Keep) else action.target.root
 
 
+def size_of(action: Action) -> int:
+    """How many bytes it writes into a root."""
+    return action.size if isinstance(action, Import | Update | AddExtras) else 0
+
+
 def order(action: Action) -> tuple[int, int, int, tuple[int, str]]:
     """By conversation, step, unit, root: losers kept first, silo before projections, renames last."""
     return (action.conversation, _STEP[type(action)], _UNIT[unit_of(action)], target_of(action).order)

@@ -28,6 +28,7 @@ SIGNALS = "signals"
 RELOAD, POKE = "reload", "poke-"
 DEGRADED = frozenset({"no-space"})
 ATTENTION = frozenset({"held", "conflict", "split", "lost", "denied", "io", "deaf", "future"})
+UNSEEN = (TreeState.MISSING, TreeState.PAUSED)
 COUNTED = ("behind", "held", "conflict", "split", "deferred", "removed")
 
 
@@ -56,10 +57,9 @@ def describe_site(site: Site, ledger: Ledger, deferred: set[int], setting: str =
                 "path": tree.worktree.path,
                 "state": str(tree.state),
                 "since": tree.since_ms,
+                "paused_until": tree.worktree.until_ms if tree.state is TreeState.PAUSED else None,
                 "last_change_at": tree.last_change_ms,
-                "counts": (
-                    count_missing(site, tree) if tree.state is TreeState.MISSING else count(listing, tree.view.listing)
-                )
+                "counts": (count_missing(site, tree) if tree.state in UNSEEN else count(listing, tree.view.listing))
                 | tally(entries, store, deferred, tree.view.listing.conversations()),
                 **_prospect(site, tree, setting),
             }
@@ -149,10 +149,15 @@ def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | No
 
 
 def document(
-    agent: dict[str, Any], workspaces: list[dict[str, Any]], deaf: list[dict[str, str]], seen: set[str]
+    agent: dict[str, Any],
+    workspaces: list[dict[str, Any]],
+    deaf: list[dict[str, str]],
+    seen: set[str],
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """All of `runtime.json`. `seen`: the questions that it answers."""
-    return {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "seen": sorted(seen)}
+    said = {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "metrics": metrics}
+    return said | {"seen": sorted(seen)}
 
 
 def verdict(kinds: set[str], *, missing_silo: bool, unwritten: bool, pending: bool) -> str:

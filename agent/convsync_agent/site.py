@@ -96,9 +96,8 @@ def load_sites(state: State, now_ms: int, *, look: bool = True) -> dict[str, Sit
         if site is not None:
             store = layout.store_of(row.path)
             view = View(Root(Kind.WORKTREE, store), Listing(), state.records(row.workspace, store))
-            site.trees[store] = Tree(
-                row, view, since_ms=row.registered_ms, home=homes.get(store), held=state.held(store)
-            )
+            since_ms = row.paused_ms or row.registered_ms
+            site.trees[store] = Tree(row, view, since_ms=since_ms, home=homes.get(store), held=state.held(store))
     for site in sites.values():
         for conversation, root, unit, digest in state.behind(site.id):
             site.behind[conversation, Root(Kind.WORKTREE, root), Unit(unit)] = unpack_digest(digest)
@@ -109,6 +108,8 @@ def load_sites(state: State, now_ms: int, *, look: bool = True) -> dict[str, Sit
 
 def arrive(site: Site, now_ms: int) -> None:
     """The first look at every path of a workspace."""
+    for tree in site.trees.values():
+        tree.state = TreeState.PAUSED if tree.worktree.paused else tree.state  # and so it was since it was paused
     resolve(site, now_ms)
     for tree in site.trees.values():
         if tree.state is TreeState.MISSING and tree.home is not None and tree.home.went_ms:
@@ -133,6 +134,11 @@ def resolve(site: Site, now_ms: int) -> bool:
         if state is not tree.state:
             tree.state, tree.since_ms = state, now_ms
     return before != (site.silo_state, site.silo_identity, [(t.state, t.identity) for t in site.trees.values()])
+
+
+def pause_over(row: Worktree, now_ms: int) -> bool:
+    """It is paused and the time for which it was has passed; nobody has cleared that away yet."""
+    return row.paused and row.until_ms is not None and row.until_ms <= now_ms
 
 
 def tree_state(tree: Tree, workspace: str) -> TreeState:

@@ -15,10 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from convsync_agent import told
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
+from convsync_agent.selfcheck import SelfCheck
+from convsync_agent.told import ToldTables
 from convsync_agent.whereabouts import TABLES, WhereaboutsTables
 
-VERSION = 3
+VERSION = 4
 NAME = "state.db"
 LOG_ROWS = 10_000
 MIGRATIONS = (
@@ -51,10 +54,17 @@ MIGRATIONS = (
         digest BLOB NOT NULL, PRIMARY KEY (workspace, root, conversation, unit)) STRICT, WITHOUT ROWID;
     """,
     TABLES,
+    """
+    ALTER TABLE worktree ADD COLUMN paused_ms INTEGER;
+    ALTER TABLE worktree ADD COLUMN until_ms INTEGER;
+    """
+    + told.TABLES,
 )
 
 
 class Worktree(NamedTuple):
+    """One that is registered. `paused_ms`: since when it is paused; `until_ms`: when that ends by itself."""
+
     path: str
     workspace: str
     refresh: bool
@@ -62,6 +72,8 @@ class Worktree(NamedTuple):
     registered_ms: int
     device: int | None
     inode: int | None
+    paused_ms: int | None = None
+    until_ms: int | None = None
 
 
 class Workspace(NamedTuple):
@@ -82,7 +94,7 @@ class Attention(NamedTuple):
     lasting: bool
 
 
-class State(WhereaboutsTables):
+class State(SelfCheck, WhereaboutsTables, ToldTables):
     """The open database. Use `writer` or `reader`; one writer transaction at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -119,13 +131,12 @@ class State(WhereaboutsTables):
         self._db.execute("INSERT OR REPLACE INTO workspace VALUES (?, ?, ?)", workspace)
 
     def worktrees(self) -> list[Worktree]:
-        rows = self._rows(
-            "SELECT path, workspace, refresh, paused, registered_ms, device, inode FROM worktree ORDER BY path"
-        )
-        return [Worktree(p, w, bool(r), bool(s), t, d, i) for p, w, r, s, t, d, i in rows]
+        rows = self._rows(f"SELECT {', '.join(Worktree._fields)} FROM worktree ORDER BY path")  # noqa: S608
+        return [Worktree(p, w, bool(r), bool(s), *rest) for p, w, r, s, *rest in rows]
 
     def put_worktree(self, worktree: Worktree) -> None:
-        self._db.execute("INSERT OR REPLACE INTO worktree VALUES (?, ?, ?, ?, ?, ?, ?)", worktree)
+        columns, marks = ", ".join(Worktree._fields), ", ".join("?" * len(worktree))
+        self._db.execute(f"INSERT OR REPLACE INTO worktree ({columns}) VALUES ({marks})", worktree)  # noqa: S608
 
     def remove_worktree(self, path: str, store: str) -> None:
         """Forget a worktree and what was seen in it; a workspace without worktrees goes too."""

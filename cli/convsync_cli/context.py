@@ -47,6 +47,10 @@ class Context:
             self._loaded = load(self.config, os.environ, self.sets)
         return self._loaded
 
+    def forget_settings(self) -> None:
+        """Whoever asks next reads file and environment again."""
+        self._loaded = None
+
     @property
     def settings(self) -> Settings:
         return self.loaded.settings

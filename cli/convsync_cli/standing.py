@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from convsync_agent import __version__, locks, publish, state
+from convsync_agent import __version__, advice, locks, publish, state
 from convsync_agent.results import UNWRITTEN
 from convsync_agent.state import Attention, State
 from convsync_cli.reports import as_attention
@@ -46,6 +46,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
         "agent": _agent(told, running=running),
         "workspaces": workspaces,
         "attention": attention,
+        "metrics": told.get("metrics") if running and told else None,
     }
 
 
@@ -114,12 +115,4 @@ def _missing(workspaces: list[dict[str, Any]], *, running: bool) -> list[dict[st
 def _deaf(roots: list[dict[str, str]]) -> list[dict[str, Any]]:
     import time  # noqa: PLC0415
 
-    now = time.time_ns() // 1_000_000
-    return [
-        as_attention(
-            Attention(
-                "deaf", "", 0, r["root"], now, f"cannot be watched ({r['code']}); looked at in turns", lasting=False
-            )
-        )
-        for r in roots
-    ]
+    return [as_attention(e) for e in advice.deaf(roots, time.time_ns() // 1_000_000)]

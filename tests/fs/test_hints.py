@@ -123,8 +123,9 @@ def test_limits(inotify, root):
     if not os.path.exists("/proc/sys/fs/inotify"):
         pytest.skip("no inotify here")
     held = inotify.arm(root.path, silo=True).watches
-    limits = mounts.watch_limits()
+    use = mounts.inotify_use()
 
-    assert held <= limits.used_hint <= limits.maximum
-    assert limits.sysctl == "fs.inotify.max_user_watches"
+    assert held <= use.watches <= use.most_watches
+    assert 1 <= use.instances
+    assert {"fs.inotify.max_user_watches", "user.max_inotify_watches"} >= {use.sysctl_watches}
     assert not mounts.needs_polling("/proc")

@@ -71,6 +71,11 @@ def show(context: Context, found: dict[str, Any], *, compact: bool) -> None:
         output.line(_compact(found))
         return
     output.line(f"convsync {agent['version']} {_agent(agent)} - {said}")
+    if context.verbose and found["metrics"]:
+        from convsync_cli.counted import lines  # noqa: PLC0415
+
+        for text in lines(agent, found["metrics"]):
+            output.line(text)
     if not found["workspaces"]:
         output.line("no worktree is registered yet: convsync register <worktree>")
     for workspace in found["workspaces"]:
@@ -110,6 +115,11 @@ def _workspace(workspace: dict[str, Any]) -> None:
         numbers = [str(counts[k]) for k in ("projected", "local", "external")]
         rows.append([tree["state"], *numbers, output.ago(tree["last_change_at"]), output.tilde(tree["path"])])
     output.table(["state", "projected", "local", "ext", "changed", "worktree"], rows, right=(1, 2, 3), indent="  ")
+    for tree in workspace["worktrees"]:
+        if tree["state"] == "paused":
+            from convsync_cli.paused import reminder  # noqa: PLC0415
+
+            output.line(reminder(tree["path"], tree["paused_until"]))
 
 
 def _attention(context: Context, entries: list[dict[str, Any]]) -> None:

@@ -34,7 +34,8 @@ def register(context: Context, path: str, slug: str | None, no_refresh: bool, al
     from convsync_agent.registry import register as enroll  # noqa: PLC0415
     from convsync_agent.registry import sibling_worktrees  # noqa: PLC0415
 
-    documents = []
+    documents: list[dict[str, Any]] = []
+    paused: list[str] = []
     code = 0
     with context.engine() as engine:
         for worktree in sibling_worktrees(path) if all_worktrees else [path]:
@@ -60,6 +61,7 @@ def register(context: Context, path: str, slug: str | None, no_refresh: bool, al
                     "counts": counts,
                 }
             )
+            paused += [done.worktree] if tree.worktree.paused else []
             code = 6 if done.outcome.failed else code
     context.tell_agent()
     if context.as_json:
@@ -67,6 +69,8 @@ def register(context: Context, path: str, slug: str | None, no_refresh: bool, al
     else:
         for one in documents:
             _tell(context, one)
+        for where in map(output.tilde, paused):
+            output.note(f"it is still paused: convsync resume {where}")
     return code
 
 
