@@ -69,7 +69,7 @@ def sh(machine, command, *, cwd=None, shell="sh", **env) -> Ran:
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=120,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

@@ -114,19 +114,19 @@ def test_killed_it_comes_back_and_a_hang_is_a_death(user, tree):
 
     beside = user.home / ".config/systemd/user/convsync.service.d"
     beside.mkdir()
-    (beside / "soon.conf").write_text("[Service]\nWatchdogSec=4s\n")
+    (beside / "soon.conf").write_text("[Service]\nWatchdogSec=10s\n")
     user.run("systemctl --user daemon-reload")
     user.convsync("service", "restart")
     pid = user.pid()
     fed = {user.show("WatchdogTimestampMonotonic")["WatchdogTimestampMonotonic"]}
     until(
         lambda: fed.add(user.show("WatchdogTimestampMonotonic")["WatchdogTimestampMonotonic"]) or len(fed) > 4,
-        "the watchdog is fed by an agent that has nothing to do", 60,
+        "the watchdog is fed by an agent that has nothing to do", 120,
     )  # fmt: skip
     assert user.pid() == pid
 
     user.run(f"kill -STOP {pid}")
-    until(lambda: user.pid() not in (0, pid) and in_sync(user, pid=user.pid()), "a new agent after SIGSTOP", 90)
+    until(lambda: user.pid() not in (0, pid) and in_sync(user, pid=user.pid()), "a new agent after SIGSTOP", 120)
     assert any("atchdog" in e.get("MESSAGE", "") for e in user.entries() + user.manager_entries())
 
 
