@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import plistlib
+import pty
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from convsync_agent import __version__, plist, program, supervisor
+from terminal import everything
 
 LAUNCHCTL = """#!/bin/sh
 # Knows one agent: it is loaded, or it is not.
@@ -196,3 +199,50 @@ def test_the_version_is_the_one_of_this_program(machine, mac):
     """Told beside the agent's, so that a person sees an agent from before an upgrade."""
     found = machine.ok("service", "status", "--json").json
     assert (found["version"], found["agent_version"], found["agent_pid"]) == (__version__, None, None)
+
+
+# -- without a login -------------------------------------------------------------------
+
+
+@pytest.fixture
+def loginctl(machine, monkeypatch):
+    """Stands for logind, which needs a whole boot: a user whose services end with the last login."""
+    tools = machine.base / "tools"
+    tools.mkdir()
+    asked = tools / "asked"
+    script = tools / "loginctl"
+    body = f'show-user) echo no ;; *) echo "$@" >{asked}; exit $(cat {tools}/code) ;;'
+    script.write_text(f'#!/bin/sh\ncase "$1" in {body} esac\n')
+    script.chmod(0o755)
+    (tools / "code").write_text("0")
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    return tools
+
+
+def offer(answer: bytes | None) -> str:
+    """What a person sees at the end of `install`, and answers."""
+    script = (
+        "from convsync_agent import systemd; from convsync_agent.service import ServiceState;"
+        "from convsync_cli.commands.service import _offer_linger;"
+        "_offer_linger(ServiceState('systemd', True, True, 'active', '/u', systemd.linger()))"
+    )
+    if answer is None:
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    mine, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    text = everything(mine, answer)
+    assert process.wait(30) == 0
+    return text
+
+
+def test_lingering_is_explained_and_offered(loginctl):
+    """On a terminal it is asked for and done; elsewhere it is only said how."""
+    assert "loginctl enable-linger" in offer(None)
+    assert not (loginctl / "asked").exists()
+    offer(b"n")
+    assert not (loginctl / "asked").exists()
+    assert "runs without a login" in offer(b"y")
+    assert "enable-linger" in (loginctl / "asked").read_text()
+    (loginctl / "code").write_text("1")
+    assert "sudo loginctl enable-linger" in offer(b"y")
