@@ -16,7 +16,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from convsync_agent.dirs import config_path
-from convsync_agent.errors import DENIED, GONE, StorageProblem, UsageProblem, kind_of, reason_of
+from convsync_agent.errors import DENIED, GONE, ConvsyncError, StorageProblem, UsageProblem, kind_of, reason_of
 from convsync_agent.settings import KEYS, NOT_SETTINGS, SIZE, TARGET_ID, Key, Settings, bytes_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Origin = Literal["default", "file", "env", "flag"]
 PREFIX = "CONVSYNC_"
 HINT = "convsync config schema"
+_NEXT = "\n  "
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 _NO_SUCH_FILE = GONE | {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO}
@@ -256,10 +257,16 @@ def _plain(value: object) -> object:
 # --- the words
 
 
+def mistakes_of(problem: ConvsyncError) -> list[str]:
+    """The mistakes that `load` has put into one error, one by one."""
+    first, *more = problem.message.split(_NEXT)
+    return more or [first]
+
+
 def _problem(mistakes: Sequence[str]) -> UsageProblem:
     if len(mistakes) == 1:
         return UsageProblem(mistakes[0], hint=HINT, code="config")
-    lines = "".join(f"\n  {mistake}" for mistake in mistakes)
+    lines = "".join(f"{_NEXT}{mistake}" for mistake in mistakes)
     return UsageProblem(f"{len(mistakes)} mistakes in the settings:{lines}", hint=HINT, code="config")
 
 
