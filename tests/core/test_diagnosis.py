@@ -252,4 +252,4 @@ def test_words():
     ]  # fmt: skip
     assert [duration(n) for n in (1, 100, 2_000_000_000)] == ["1 ns", "100 ns", "2 s"]
     assert [quoted(p) for p in ("/a/b-c.d", "/a b", "it's")] == ["/a/b-c.d", "'/a b'", "'it'\"'\"'s'"]
-    assert tally([Finding(level, Code.GIT, "") for level in Level]) == (1, 1)
+    assert tally([Finding(level, Code.CLOCK, "") for level in Level]) == (1, 1)
