@@ -187,7 +187,7 @@ def test_a_kept_version_that_is_damaged(pair):
 # -- the agent --------------------------------------------------------------------------
 
 OTHER_AGENT = """
-import os, sys, time
+import contextlib, os, sys, time
 from convsync_agent import dirs, locks, publish
 state_dir, runtime_dir, version = sys.argv[1:]
 signals = os.path.join(runtime_dir, publish.SIGNALS)
@@ -198,8 +198,9 @@ with locks.single_agent(os.path.join(state_dir, 'agent.lock')):
         seen = set(os.listdir(signals))
         if version and seen:
             said = publish.header(0, 5, 0, None) | {'version': version}
-            publish.write(state_dir, publish.document(said, [], [], seen))
-            for name in seen: os.unlink(os.path.join(signals, name))
+            publish.write(state_dir, {'schema': 1, 'agent': said, 'workspaces': [], 'deaf': [], 'seen': sorted(seen)})
+            for name in seen:
+                with contextlib.suppress(FileNotFoundError): os.unlink(os.path.join(signals, name))
         time.sleep(0.005)
 """
 
