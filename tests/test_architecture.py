@@ -23,12 +23,13 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing", "contention",
-    "departed", "editing", "engine", "followup", "forking", "guard", "health", "holdings", "importing", "index",
-    "knowledge", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating", "outcome",
-    "pace", "projecting", "provenance", "publish", "recording", "recover", "recovering", "registry", "removals",
-    "removing", "restoring", "retention", "returning", "reviving", "setback", "settling", "silos", "site", "snapshots",
-    "targets", "tidying", "toggling", "undoing", "vault", "verifying", "vigil", "withdrawal",
+    "abandoned", "activating", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "chosen",
+    "comparing", "contention", "departed", "editing", "engine", "followup", "forking", "guard", "health",
+    "holdings", "importing", "index", "installing", "knowledge", "leaving", "ledger", "library", "looking",
+    "lookout", "loop", "losses", "migrating", "outcome", "pace", "projecting", "provenance", "publish", "recording",
+    "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving",
+    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
+    "verifying", "vigil", "withdrawal",
     "checkup", "leakscan", "scene",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.

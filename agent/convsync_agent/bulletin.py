@@ -51,7 +51,7 @@ class Bulletin:
             return
         said = publish.header(self.started_ms, lookout.watches, agenda.size, self.last_error)
         workspaces = publish.describe(engine, agenda.deferred, aside.sites)
-        document = publish.document(said, workspaces, lookout.health.deaf_roots(), self._pokes)
+        document = publish.document(said, workspaces, lookout.health.deaf_roots(), self._pokes, self.signals)
         agenda.touched = False
         self._published_at = time.monotonic()
         if document != self._published:

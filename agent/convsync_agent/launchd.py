@@ -44,8 +44,11 @@ class Launchd:
         return False
 
     def load(self) -> None:
-        """The property list was written: take it up. It runs from now on (RunAtLoad)."""
-        errand.run(["launchctl", "bootout", _target()])
+        """The property list was written: it is taken up at the next login, or by `start`."""
+        errand.run(["launchctl", "enable", _target()])
+
+    def _bootstrap(self) -> None:
+        """Take the property list up. It runs from now on (RunAtLoad)."""
         errand.run(["launchctl", "enable", _target()])
         answer = errand.run(["launchctl", "bootstrap", _domain(), self.path()], patience=60.0)
         if not answer.fine:
@@ -64,17 +67,16 @@ class Launchd:
         if errand.run(["launchctl", "print", _target()]).fine:
             self._act("start", "kickstart", _target())
         else:  # it was stopped, which takes it out
-            self.load()
+            self._bootstrap()
 
     def stop(self) -> None:
         """Take it out until the next login or `start`: what is only killed would be started again."""
         self._act("stop", "bootout", _target())
 
     def restart(self) -> None:
-        if errand.run(["launchctl", "print", _target()]).fine:
-            self._act("restart", "kickstart", "-k", _target())
-        else:
-            self.load()
+        """Out and in again, for the property list may be another one now."""
+        errand.run(["launchctl", "bootout", _target()], patience=60.0)
+        self._bootstrap()
 
     def log_command(self, lines: int, *, follow: bool) -> list[str]:
         return ["tail", "-n", str(lines), *(["-F"] if follow else []), self.log_place()]

@@ -110,6 +110,7 @@ class Agent:
             self.engine.state.close()
         publish.remove(self.state_dir)
         log.info("stopped")
+        self.vigil.close()
 
     def _asked_to_stop(self) -> bool:
         """Called in a signal handler. True: it is the second time, end at once."""

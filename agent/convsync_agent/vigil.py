@@ -86,6 +86,9 @@ class Vigil:
     def stopping(self) -> None:
         self._notifier.send(STOPPING="1", STATUS="stopping: finishing what is due")
 
+    def close(self) -> None:
+        self._notifier.close()
+
     def _say(self, status: str) -> None:
         if status != self._status:
             self._status = status
@@ -95,6 +98,8 @@ class Vigil:
 def summary(engine: Engine, agenda: Agenda, aside: Aside) -> str:
     """One line for a person: counts and kinds only."""
     sites = [*engine.sites.values(), *aside.sites.values()]
+    if not sites:
+        return "no worktree is registered yet (convsync register)"
     trees = [tree for site in sites for tree in site.trees.values()]
     watched = sum(1 for t in trees if t.state is TreeState.WATCHING)
     durable = sum(len(s.silo.listing.live) + len(s.silo.listing.archived) for s in sites)

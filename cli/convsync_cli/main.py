@@ -57,6 +57,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Agent and settings": {
         "agent": "agent",
+        "service": "service",
+        "uninstall": "uninstall",
         "doctor": "doctor",
         "config": "settings",
         "completion": "completion",
