@@ -45,6 +45,7 @@ NOT_RUN = {
     "eval": "is for an interactive shell",
     "export": "is for an interactive shell",
     "gunzip": "names a file that is only an example",
+    "tar": "names a file that is only an example",
     "sqlite3": "is not installed everywhere",
 }
 NOT_RUN_COMMANDS = {

@@ -117,6 +117,11 @@ def tilde(path: str) -> str:
     return path
 
 
+def tilde_words(command: str) -> str:
+    """The same for every word of a command that begins with it, as a shell reads it."""
+    return " ".join(tilde(word) for word in command.split(" "))
+
+
 def ago(ms: int | None, now_ms: int | None = None) -> str:
     """How long ago, in one short unit."""
     if ms is None:
