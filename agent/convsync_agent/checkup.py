@@ -46,7 +46,7 @@ def examine(where: Premises, env: Mapping[str, str]) -> list[Finding]:
         "clock": partial(_clock, scene),
         "state": lambda: scene.state_findings,
         "history": partial(_history, scene),
-        "service": lambda: judge_service(scene.service, running=scene.agent.locked, registered=len(scene.worktrees)),
+        "service": partial(_service, scene),
         "agent": partial(_agent, scene),
         "attention": lambda: judge_attention(e.kind for e in scene.attention),
         "workspaces": partial(_workspaces, scene),
@@ -150,6 +150,11 @@ def _listed(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _service(scene: Scene) -> list[Finding]:
+    agent = scene.agent
+    return judge_service(scene.service, running=agent.locked, registered=len(scene.worktrees), pid=agent.pid)
 
 
 def _agent(scene: Scene) -> list[Finding]:

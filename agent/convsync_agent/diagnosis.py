@@ -151,8 +151,10 @@ def judge_clock(now_ms: int, *, noted_ms: int, started_ms: int, ahead: Sequence[
     return found or [ok(Code.CLOCK, "the clock and the times of conversations agree")]
 
 
-def judge_service(service: ServiceState | None, *, running: bool, registered: int) -> list[Finding]:
-    """`service` None: its manager did not answer."""
+def judge_service(
+    service: ServiceState | None, *, running: bool, registered: int, pid: int | None = None
+) -> list[Finding]:
+    """`service` None: its manager did not answer. `pid`: of the agent that runs."""
     if service is None:
         return [warn(Code.SERVICE, "the service manager does not answer", fix="convsync service status")]
     if service.manager is None:
@@ -170,7 +172,7 @@ def judge_service(service: ServiceState | None, *, running: bool, registered: in
         found.append(error(Code.SERVICE, what, where=service.path, fix="convsync service logs; convsync service start"))
     elif not active and running:
         what = "an agent runs that is not the service's"
-        found.append(warn(Code.SERVICE, what, fix="stop that one, then: convsync service start"))
+        found.append(warn(Code.SERVICE, what, fix=f"kill {pid}; convsync service start" if pid else "convsync status"))
     if service.linger is False:
         what = "lingering is off: the service stops at logout"
         found.append(warn(Code.SERVICE, what, fix="loginctl enable-linger"))

@@ -17,13 +17,13 @@ from convsync_agent.bounded import looked
 from convsync_agent.errors import ConvsyncError
 from convsync_agent.finding import Code, tally
 from convsync_agent.selfcheck import SQLITE
+from convsync_agent.systemd import UNIT
 from convsync_cli.standing import standing
 
 if TYPE_CHECKING:
     from convsync_agent.finding import Finding
     from convsync_cli.context import Context
 
-UNIT = "convsync.service"
 LINES, DEEDS = 300, 500
 SECONDS = 20.0
 PACKAGES = ("click", "platformdirs", "portalocker", "pydantic", "structlog", "watchdog")
