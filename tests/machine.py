@@ -19,6 +19,7 @@ from convsync_agent.model import QUIET_NS, SECOND
 from convsync_cli.main import run
 
 WS = "abcde"
+OF_THE_HOST = {"inotify", "file-system", "space", "inodes", "mtime"}  # what doctor finds and no test brought about
 LONG_AGO = 1_700_000_000_000_000_000  # an mtime, ns: before everything a test writes
 
 

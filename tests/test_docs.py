@@ -36,6 +36,7 @@ NOT_RUN = {
     "uv": "installs for a user",
     "sudo": "changes the machine",
     "systemctl": "asks a service manager that a test does not have",
+    "loginctl": "asks a service manager that a test does not have",
     "make": "runs this very test",
     ".ci/run": "runs this very test",
     ".venv/bin/python": "runs this very test",
@@ -44,9 +45,11 @@ NOT_RUN = {
     "eval": "is for an interactive shell",
     "export": "is for an interactive shell",
     "gunzip": "names a file that is only an example",
+    "tar": "names a file that is only an example",
     "sqlite3": "is not installed everywhere",
 }
 NOT_RUN_COMMANDS = {
+    "convsync service": "asks a service manager, and is tests/system/test_service.py",
     "convsync status --watch": "runs until Ctrl-C",
     "convsync demo": "takes long, and is tests/system/test_demo.py",
 }

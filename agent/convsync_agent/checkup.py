@@ -76,9 +76,8 @@ def _settings(scene: Scene, env: Mapping[str, str]) -> list[Finding]:
     try:
         loaded = config.load(scene.where.config, env, scene.where.sets)
     except UsageProblem as problem:
-        first, *more = problem.message.split("\n  ")
         path = problem.where or dirs.config_path(scene.where.config, env)
-        return judge_config([m.removeprefix(f"{path}: ") for m in more or [first]], [], path, 0)
+        return judge_config([m.removeprefix(f"{path}: ") for m in config.mistakes_of(problem)], [], path, 0)
     changed = sum(origin != "default" for origin in loaded.origins.values())
     return judge_config([], loaded.warnings, loaded.path, changed)
 

@@ -43,7 +43,6 @@ class Code(StrEnum):
     LOCKS = "locks"
     WORKTREE = "worktree"
     PERMISSIONS = "permissions"
-    GIT = "git"
     SILENT = "silent"
     SECRET = "secret"  # noqa: S105  # the name of a check
 

@@ -75,13 +75,15 @@ def _existing(path: str) -> str:
 
 
 def _loose(top: str) -> int:
-    """How many entries below are open to others. Of very many only the first are looked at."""
+    """How many files below others can come to and are open to them. Of very many only the first are looked at."""
     number = seen = 0
-    for at, _, files in os.walk(top):
-        for name in (".", *files):
+    for at, directories, files in os.walk(top):
+        if not os.stat(at).st_mode & OTHERS:  # nobody gets past it
+            directories.clear()
+            continue
+        for name in files:
             with contextlib.suppress(OSError):
-                mode = os.lstat(os.path.join(at, name)).st_mode
-                number += at != top and bool(mode & OTHERS) if name == "." else bool(mode & OTHERS)
+                number += bool(os.lstat(os.path.join(at, name)).st_mode & OTHERS)
         seen += len(files)
         if seen > MOST_FILES:
             break

@@ -7,7 +7,6 @@ table of what a secret looks like is `redact.PATTERNS`.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -79,5 +78,5 @@ def _decoded(text: str) -> str:
     """As JP decodes: a string that is no base64 of UTF-8 stays as it is."""
     try:
         return base64.b64decode(text, validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
+    except ValueError:
         return text

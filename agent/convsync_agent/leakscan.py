@@ -12,10 +12,11 @@ from convsync_agent.errors import reason_of
 from convsync_agent.finding import Code, Finding, error, quoted, warn
 from convsync_agent.fs import CONVERSATIONS
 from convsync_agent.leaks import Leak, find_leaks
-from convsync_agent.model import MANAGED
+from convsync_agent.model import BASE_CONFIG, EVENTS, MANAGED, METADATA
 from convsync_agent.names import id_text, parse_dirname
 
 OTHER = "other file"  # its name may be chat text
+EDIT = {EVENTS: "-e", METADATA: "-m", BASE_CONFIG: "-b"}
 LARGEST = 256 << 20
 Progress = Callable[[int, int, int], None]  # files done, files in all, bytes done
 
@@ -36,9 +37,11 @@ class Found(NamedTuple):
     def finding(self) -> Finding:
         who = "a file of no conversation" if self.conversation is None else id_text(self.conversation)
         what = f"{self.leak.kind} in {who}, {self.file}, {self.leak.unit} {self.leak.number}"
-        inside = quoted(f"{layout.STORE}/{CONVERSATIONS}/")
-        way_out = f"convsync edit {who} -e" if self.conversation is not None else "take it out"
-        fix = f"{way_out}  # or let git ignore {inside}; a secret that was pushed has to be replaced"
+        flag = EDIT.get(self.file)
+        way_out = (
+            f"convsync edit {who} {flag}" if flag and self.conversation is not None else "take it out of that file"
+        )
+        fix = f"{way_out}  # or let git ignore {layout.STORE}/{CONVERSATIONS}/"
         return error(Code.SECRET, what, where=self.worktree, fix=fix)
 
 

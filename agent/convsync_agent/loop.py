@@ -115,6 +115,7 @@ class Agent:
             self.engine.state.close()
         self.bulletin.close()
         log.info("stopped")
+        self.vigil.close()
 
     def _asked_to_stop(self) -> bool:
         """Called in a signal handler. True: it is the second time, end at once."""

@@ -86,6 +86,9 @@ class Vigil:
     def stopping(self) -> None:
         self._notifier.send(STOPPING="1", STATUS="stopping: finishing what is due")
 
+    def close(self) -> None:
+        self._notifier.close()
+
     def _say(self, status: str) -> None:
         if status != self._status:
             self._status = status

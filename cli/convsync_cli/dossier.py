@@ -122,7 +122,7 @@ def _settings(context: Context) -> dict[str, Any]:
     try:
         loaded = config.load(context.config, os.environ, context.sets)
     except ConvsyncError as problem:
-        return {"mistakes": [without_values(line) for line in problem.message.split("\n  ")]}
+        return {"mistakes": [without_values(m) for m in config.mistakes_of(problem)]}
     rows = config.as_toml_rows(loaded)
     hidden = {"notify.command"}
     return {

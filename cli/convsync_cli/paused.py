@@ -18,4 +18,5 @@ def until(ms: int | None) -> str:
 
 def reminder(path: str, until_ms: int | None) -> str:
     """One line of `status`."""
-    return f"  paused {until(until_ms)}, not saved meanwhile: convsync resume {output.tilde(path)}"
+    said = "paused, not saved until" if until_ms is None else f"paused {until(until_ms)}, not saved"
+    return f"  {said}: convsync resume {output.tilde(path)}"

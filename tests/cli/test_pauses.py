@@ -122,6 +122,15 @@ def test_status_says_so(pair):
     assert "convsync resume" in pair.ok("status").out
 
 
+def test_sync_says_what_it_left_alone(pair):
+    """Who asks for everything to be in step hears that something is not looked at."""
+    pair.ok("pause", pair.base / "a")
+
+    assert pair.ok("sync").err == f"paused, left alone: convsync resume {pair.base / 'a'}\n"
+    assert "still paused" in pair.ok("register", pair.base / "a").err
+    assert pair.run("project", A, "--worktree", pair.base / "a").code == 4
+
+
 def test_again_changes_nothing(pair):
     """Pausing what is paused keeps since when; resuming what is not paused does nothing; both are no errors."""
     assert pair.ok("pause", pair.base / "a", "--for", "1h", "--json").json["worktrees"][0]["changed"]

@@ -119,13 +119,13 @@ def test_a_damaged_manifest_is_told(gone):
 
 
 def test_time_left():
-    """One short unit, rounded down."""
+    """One short unit; right after the removal it is as many days as the setting says."""
     assert [time_left(ms) for ms in (-5, 3_599_999, 7_200_000, 47 * 3_600_000, 30 * DAY_MS - 1)] == [
         "0 h",
         "0 h",
         "2 h",
         "47 h",
-        "29 d",
+        "30 d",
     ]
 
 

@@ -102,6 +102,18 @@ def test_the_desktop_gets_ids_and_counts(told, agent):
     assert str(told.base) not in text
 
 
+def test_degraded_is_told(told, agent):
+    """A silo that is gone: the verdict is told, urgently, and again only when it went and came back."""
+    agent("--set", f"notify.command={told.command}", **told.desktop)
+    until(lambda: status(told)["verdict"] == "in-sync")
+    os.rename(told.silo(), told.base / "taken")
+    found = until(lambda: [d for d in documents(told) if d["verdict"] == "degraded"])
+    until(lambda: [args for args in shown(told) if "--urgency=critical" in args])
+
+    assert found[0]["schema"] == 1
+    assert "convsync: something could not be written" in "\n".join("\n".join(args) for args in shown(told))
+
+
 def test_off_by_one_setting(told, agent):
     """`notify.desktop = false`: the desktop is left alone, also where it could be told."""
     running = agent("--set", "notify.desktop=false", "--set", f"notify.command={told.command}", **told.desktop)

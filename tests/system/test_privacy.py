@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import stat
+import tarfile
 
 import pytest
 
@@ -129,8 +130,14 @@ def test_nothing_that_was_said_is_anywhere_but_in_conversations_history_and_tras
             ("rm", HELD, DOUBLED, "--yes"),
             ("remove-worktree", a),
             ("register", b),
+            ("doctor",),
+            ("--json", "doctor"),
+            ("doctor", "--scan", "--json"),
+            ("doctor", "--bundle", machine.base / "run/bundle.tgz"),
         )
     ]
+    with tarfile.open(machine.base / "run/bundle.tgz") as archive:
+        archive.extractall(machine.base / "run", filter="data")
     running.kill()  # nothing comes or goes while it is read; told to stop it would take runtime.json away
     written = [p for top in ("state", "run", "config") for p in (machine.base / top).rglob("*") if p.is_file()]
     written += list(machine.base.glob("agent-*.log"))

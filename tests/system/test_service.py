@@ -138,6 +138,11 @@ def test_reload_and_the_life_of_the_manager(user, tree):
     until(lambda: any('"reason": "registry"' in e.get("MESSAGE", "") for e in user.entries()), "a reload in the log")
     assert user.show("ActiveState", "MainPID") == {"ActiveState": "active", "MainPID": str(pid)}
 
+    second = user.machine.worktree("b", register=False)
+    user.run(f"XDG_RUNTIME_DIR= {user.program} register {second}")  # as from cron: no session, the same agent
+    until(lambda: f'"{second}"' in user.run(f"XDG_RUNTIME_DIR= {user.program} status --json"), "a second worktree")
+    assert f'"state": "running", "pid": {pid}' in user.run(f"XDG_RUNTIME_DIR= {user.program} status --json")
+
     user.run("systemctl --user daemon-reexec")
     assert user.pid() == pid
     user.machine.write(tree, ID, "one", "two", mtime_ns=LONG_AGO + 1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 COLORS = {"ok": "green", "warn": "yellow", "error": "red"}
 INDENT = 6
+MARGIN = " " * INDENT
+REMARK = "  # "
 SHOW_AFTER_SECONDS, SHOW_EVERY_SECONDS = 0.5, 0.1
 
 
@@ -77,20 +79,34 @@ def report(context: Context, findings: list[Finding], **more: Any) -> int:
 def _tell(finding: Finding) -> None:
     """The level and what was found; where, and what to type, on lines of their own that can be copied."""
     level = output.colored(f"{finding.level:<{INDENT}}", COLORS[finding.level])
-    room = max(20, output.width() - INDENT)
-    first, *rest = textwrap.wrap(finding.what, room, break_long_words=False, break_on_hyphens=False) or [""]
-    if finding.level == "ok" and finding.where and not rest:
+    first, *rest = _wrapped(finding.what) or [""]
+    if finding.fix is None and finding.where is not None and not rest:
         place = f" ({output.tilde(finding.where)})"
-        first += output.colored(place, "dim") if len(first) + len(place) <= room else ""
+        first += output.colored(place, "dim") if len(first) + len(place) <= _room() else ""
     output.line(level + first)
-    margin = " " * INDENT
     for line in rest:
-        output.line(margin + line)
+        output.line(MARGIN + line)
     if finding.fix is None:
         return
     if finding.where is not None:
-        output.line(f"{margin}{output.colored(output.tilde(finding.where), 'dim')}")
-    output.line(f"{margin}{output.colored('fix:', 'dim')} {finding.fix}")
+        output.line(MARGIN + output.colored(output.tilde(finding.where), "dim"))
+    typed, _, remark = output.tilde_words(finding.fix).partition(REMARK)
+    fix = f"{MARGIN}{output.colored('fix:', 'dim')} {typed}"
+    if len(f"fix: {typed}{REMARK}{remark}") <= _room():
+        output.line(f"{fix}{REMARK}{remark}" if remark else fix)
+        return
+    output.line(fix)
+    for line in _wrapped(remark):
+        output.line(f"{MARGIN}# {line}")
+
+
+def _room() -> int:
+    return max(20, output.width() - INDENT)
+
+
+def _wrapped(text: str) -> list[str]:
+    """As lines beside the margin; a path is never broken, so that it can be copied."""
+    return textwrap.wrap(text, _room() - 2, break_long_words=False, break_on_hyphens=False)
 
 
 # -- secrets ----------------------------------------------------------------------

@@ -35,7 +35,7 @@ def pause(context: Context, path: str, duration: str | None, everything: bool) -
 
     lasts_ms = None if duration is None else round(_seconds(duration) * 1000)
     with context.engine() as engine:
-        chosen = _chosen(engine, path, everything=everything)
+        chosen = _chosen("pause", engine, path, everything=everything)
         total = _settled(engine, [(s, t) for s, t in chosen if not t.worktree.paused])
         until = None if lasts_ms is None else time.time_ns() // 1_000_000 + lasts_ms
         rows = [_row(site, tree, changed=pausing.pause(engine, tree, until)) for site, tree in chosen]
@@ -54,7 +54,7 @@ def pause(context: Context, path: str, duration: str | None, everything: bool) -
         output.note("warning: the agent did not say that it knows; look again: convsync status")
     if not context.quiet:
         which = "--all" if everything else output.tilde(rows[0]["path"])
-        output.note(f"what is written there from now on is saved only after: convsync resume {which}")
+        output.note(f"not saved meanwhile; to end it: convsync resume {which}")
     return 0
 
 
@@ -70,7 +70,7 @@ def resume(context: Context, path: str, everything: bool) -> int:  # noqa: FBT00
     from convsync_agent import pausing  # noqa: PLC0415
 
     with context.engine() as engine:
-        chosen = _chosen(engine, path, everything=everything)
+        chosen = _chosen("resume", engine, path, everything=everything)
         ended = [(s, t, pausing.resume(engine, s, t)) for s, t in chosen]
         total = _settled(engine, [(s, t) for s, t, was in ended if was])
         rows = [_row(site, tree, changed=was) for site, tree, was in ended]
@@ -104,7 +104,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _chosen(engine: Engine, path: str, *, everything: bool) -> list[tuple[Site, Tree]]:
+def _chosen(verb: str, engine: Engine, path: str, *, everything: bool) -> list[tuple[Site, Tree]]:
     """The worktree that is meant, or every one. Raises UsageProblem, NotFound."""
     from convsync_agent.errors import NotFound, UsageProblem  # noqa: PLC0415
     from convsync_agent.registry import find_registered  # noqa: PLC0415
@@ -112,7 +112,9 @@ def _chosen(engine: Engine, path: str, *, everything: bool) -> list[tuple[Site, 
     trees = [(s, t) for s in engine.sites.values() for t in s.trees.values()]
     if everything:
         if path:
-            raise UsageProblem("--all is every worktree: a PATH does not go with it", where=path, hint="one of the two")
+            raise UsageProblem(
+                "--all is every worktree: a PATH does not go with it", where=path, hint=f"convsync {verb} --all"
+            )
         if not trees:
             raise NotFound("no worktree is registered", hint="convsync register <worktree>")
         return sorted(trees, key=lambda pair: pair[1].worktree.path)
@@ -122,7 +124,10 @@ def _chosen(engine: Engine, path: str, *, everything: bool) -> list[tuple[Site, 
         if path:
             raise
         raise UsageProblem(
-            "not in a registered worktree", where="PATH", hint="name one, or every one: --all", code="which-worktree"
+            "not in a registered worktree",
+            where="the current directory",
+            hint=f"convsync {verb} PATH, or: convsync {verb} --all",
+            code="which-worktree",
         ) from error
     return [(s, t) for s, t in trees if t.worktree.path == row.path]
 

@@ -35,11 +35,13 @@ def sync(context: Context, what: str, dry_run: bool, policy: str | None) -> int:
 
     started = time.monotonic()
     total, conversations = Outcome(), 0
+    paused: list[str] = []
     with context.engine(policy=policy) as engine:
         for site, wanted in _scope(context, engine, what):
             found, number = _one(engine, site, wanted, dry=dry_run)
             conversations += number
             absorb(total, found)
+            paused += sorted(t.worktree.path for t in site.trees.values() if t.worktree.paused)
     document = {
         "dry_run": dry_run,
         "actions": _actions(total),
@@ -53,6 +55,8 @@ def sync(context: Context, what: str, dry_run: bool, policy: str | None) -> int:
         output.document(document)
     else:
         _tell(context, document, total)
+        for path in paused:
+            output.note(f"paused, left alone: convsync resume {output.tilde(path)}")
     return 6 if total.failed or any(p.kind == "missing" for p in total.problems) else 0
 
 
