@@ -44,7 +44,7 @@ def why_not() -> str:
 
 
 class NotStartedError(Exception):
-    """This machine does not let a service manager start. Says why, as far as it said so itself."""
+    """No service manager can be started on this machine. Says why, as far as it said so itself."""
 
 
 class UserManager:
