@@ -29,7 +29,7 @@ def told(machine):
     programs = machine.base / "programs"
     programs.mkdir()
     send = programs / "notify-send"
-    send.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {machine.heard}/shown.$$\nexit 0\n')
+    send.write_text(f'#!/bin/sh\ncd {machine.heard}; printf "%s\\n" "$@" > new.$$; mv new.$$ shown.$$\n')
     send.chmod(0o755)
     machine.desktop = {"PATH": f"{programs}:{os.environ['PATH']}", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
     return machine
