@@ -100,8 +100,13 @@ def test_a_removal_in_a_paused_worktree_proves_nothing(pair, paused):
     if paused:
         pair.ok("resume", pair.base / "a")
     shutil.rmtree(pair.directory(pair.silo(), A))
-    pair.ok("sync")
 
+    def judged():
+        pair.ok("sync")
+        found = {e["kind"] for e in pair.ok("status", "--json").json["attention"]}
+        return found & {"lost", "removed"}
+
+    assert until(judged) == ({"lost"} if paused else {"removed"})
     assert (pair.directory(pair.silo(), A) is not None) is paused
 
 
@@ -207,9 +212,7 @@ def test_made_again_meanwhile(pair):
     (pair.base / "a" / ".jp").mkdir(parents=True)
     put(pair.base / "a" / ".jp" / ".id", b"abcde\n")
     pair.ok("resume", pair.base / "a")
-    until(lambda: pair.run("recover", pair.base / "a").code == 0)
-
-    assert in_step(pair, A, pair.silo(), pair.base / "a")
+    until(lambda: pair.ok("recover", pair.base / "a") and in_step(pair, A, pair.silo(), pair.base / "a"))
 
 
 def test_gone_meanwhile(pair):
