@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt",
-    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "rawjson", "receipt",
+    "expiry", "gitevidence", "gitindex", "hints", "imports", "model", "names", "plan", "progress", "rawjson", "receipt",
     "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json", "summary",
     "transition", "turns",
 })  # fmt: skip

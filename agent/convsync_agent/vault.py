@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from convsync_agent import fs, setback
 from convsync_agent.keepsake import keepable
 from convsync_agent.model import EVENTS
+from convsync_agent.progress import Count, Stage
 from convsync_agent.records import unpack
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site
@@ -96,11 +97,12 @@ class Vault:
 
     def _all(self, engine: Engine, sites: Mapping[str, Site], due: list[tuple[str, int]]) -> int:
         """Many: one wait for the disk. When that fails, they are due again."""
-        made = 0
+        made, count = 0, Count(engine.tell, Stage.KEEP, len(due))
         try:
             with self.shelter.together():
                 for key in due:
                     made += key[0] in sites and self._keep(engine, sites[key[0]], key[1])
+                    count.add(1)
         except OSError:
             self.failed += made
             return 0
