@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,9 @@ def older(request, machine, tmp_path) -> Older:
     commit = commit_of(request.param)
     if not commit:
         pytest.skip(f"the history of the repository does not reach back to: {request.param}")
-    archive, source = tmp_path / "older.tar", tmp_path / "older"
-    archive.write_bytes(git("archive", commit, "agent", "cli"))
-    with tarfile.open(archive) as packed:
-        packed.extractall(source, filter="data")
+    source = tmp_path / "older"
+    packed = git("archive", "--format=zip", commit, "agent", "cli")
+    zipfile.ZipFile(io.BytesIO(packed)).extractall(source)
     return Older(machine, source)
 
 
