@@ -23,6 +23,18 @@ def command(*argv) -> str:
     return ran.stdout.strip()
 
 
+def patiently(*argv, but="nothing else") -> None:
+    """The same, for as long as something is busy."""
+    deadline = time.monotonic() + 60
+    while True:
+        ran = subprocess.run([str(a) for a in argv], check=False, capture_output=True, text=True)
+        if ran.returncode == 0 or but in ran.stderr:
+            return
+        assert "busy" in ran.stderr, ran
+        assert time.monotonic() < deadline, ran
+        time.sleep(0.01)
+
+
 class Disk:
     """An ext4 in the file `image`, mounted at `at`. `options`: of mkfs, such as `-N 64` for few inodes."""
 
@@ -34,17 +46,12 @@ class Disk:
         self.mount()
 
     def mount(self, options: str = "") -> None:
-        command("mount", "-o", f"loop,data=ordered{options and ','}{options}", self.image, self.at)
+        """Waits for the loop device of the last time, which the kernel gives back when nobody looks at it any more."""
+        patiently("mount", "-o", f"loop,data=ordered{options and ','}{options}", self.image, self.at)
 
     def unmount(self) -> None:
         """Waits for programs that are just leaving it."""
-        deadline = time.monotonic() + 10
-        while True:
-            ran = subprocess.run(["umount", str(self.at)], check=False, capture_output=True, text=True)
-            if ran.returncode == 0 or "not mounted" in ran.stderr:
-                return
-            assert time.monotonic() < deadline, ran.stderr
-            time.sleep(0.01)
+        patiently("umount", self.at, but="not mounted")
 
     def cut(self) -> None:
         """The power fails now: every call on it fails from here on, and what was not durable is gone."""

@@ -125,7 +125,7 @@ class UserManager:
 
     def end(self) -> None:
         try:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()

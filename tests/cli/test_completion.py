@@ -216,7 +216,7 @@ def test_in_a_real_shell(some, tmp_path, shell, line):
     # Once the line is complete the words in it become arguments: Ctrl-A goes to its beginning.
     asked = line.format(base=some.base).encode() + f"\x01printf '%s\\n' >{shlex.quote(str(out))} ".encode()
     seen = everything(ours, [begin.format(script=shlex.quote(str(script))).encode(), asked, b"exit"], PROMPT.encode())
-    process.wait(30)
+    process.wait(120)
 
     expected = [w.format(base=some.base) for w in (IN_A_SHELL | IN_BASH)[line]]
     assert [w.removesuffix("/") for w in out.read_text().splitlines()] == expected, seen

@@ -81,7 +81,7 @@ def test_it_fits_a_terminal_of_80_columns(pair):
     os.close(theirs)
     seen = re.sub(r"\x1b\[\d+m", "", everything(ours))
 
-    assert process.wait(60) == 1
+    assert process.wait(120) == 1
     assert [line for line in seen.splitlines() if len(line) > 80 and "/" not in line] == []
     assert "      fix: convsync unregister ~/b" in seen
     assert "error `storage` in the silo" in seen

@@ -232,7 +232,7 @@ def offer(answer: bytes | None) -> str:
     process = subprocess.Popen([sys.executable, "-c", script], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     text = everything(mine, answer)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     return text
 
 

@@ -140,7 +140,7 @@ def test_a_person_is_asked_once_for_all_of_it(kept, answer, stays):
     os.close(theirs)
     text = everything(mine, answer, b"delete all of that?")
 
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert "history and trash" in text
     assert (kept.base / "data" / "convsync" / "history").exists() is stays
     assert ("nothing was removed" in text) is stays

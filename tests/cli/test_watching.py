@@ -57,7 +57,7 @@ class Watching:
 
     def end(self, number=signal.SIGINT):
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         until(lambda: self.seen.endswith(LEAVE), "the terminal as it was")
         os.close(self.ours)
         return code
@@ -114,7 +114,7 @@ def test_elsewhere_it_prints_each_change_once(one):
     one.worktree("b")
     until(lambda: str(one.base / "b") in out.read_text(), "the second")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     shown = out.read_text()
     assert shown.count("convsync 0") == 2
     assert "\x1b" not in shown
