@@ -34,7 +34,7 @@ ENVIRONMENT = {
 
 def pages() -> dict[str, str]:
     """Every page by its file name."""
-    top = click.Context(main.cli, info_name="convsync")
+    top = click.Context(main.cli, info_name="convsync", **main.cli.context_settings)
     found = {"convsync.1": _top(top)}
     for name in main.COMMANDS:
         command = main.cli.get_command(top, name)

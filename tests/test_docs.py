@@ -34,6 +34,9 @@ PROGRAMS = ("convsync", "cd")
 NOT_RUN = {
     "pipx": "installs for a user",
     "uv": "installs for a user",
+    "python3": "installs for a user",
+    "~/.venvs/convsync/bin/python": "installs for a user",
+    "~/.venvs/convsync/bin/convsync": "is what the line before installed",
     "sudo": "changes the machine",
     "systemctl": "asks a service manager that a test does not have",
     "loginctl": "asks a service manager that a test does not have",

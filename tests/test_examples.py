@@ -13,7 +13,7 @@ from convsync_cli import main
 
 def walk() -> dict[str, click.Command]:
     """Every command by the words that call it."""
-    top = click.Context(main.cli, info_name="convsync")
+    top = click.Context(main.cli, info_name="convsync", **main.cli.context_settings)
     found: dict[str, click.Command] = {}
     for name in main.COMMANDS:
         command = main.cli.get_command(top, name)
@@ -32,7 +32,7 @@ def test_every_command_shows_an_example(machine, name):
 
     assert told, f"no example that calls convsync {name}: {shown!r}"
     command = walk()[name]
-    context = click.Context(main.cli, info_name="convsync", obj=None)
+    context = click.Context(main.cli, info_name="convsync", **main.cli.context_settings)
     words = shlex.split(told[1])
     if isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]

@@ -72,7 +72,8 @@ SNIPPETS = (
     Snippet(
         "post-checkout",
         "`git worktree add` registers, a git hook",
-        'f=$(git rev-parse --git-path hooks/post-checkout) && convsync hooks post-checkout > "$f" && chmod +x "$f"',
+        'f=$(git rev-parse --git-path hooks/post-checkout) && [ ! -e "$f" ]'  # one that is there stays
+        ' && convsync hooks post-checkout > "$f" && chmod +x "$f"',
         POST_CHECKOUT,
     ),
     Snippet(
