@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,17 +13,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from convsync_agent.locks import agent_running
+
 FILES = ("base_config.json", "events.json", "metadata.json")
-PATIENCE = 15.0
+PATIENCE = 60.0  # only a bound: a condition that holds is seen at once, however slow the machine is
 
 
 def until(condition: Callable[[], object], what: str = "", patience: float = PATIENCE):
-    """Wait for a condition; its value, or an assertion that says what never came."""
+    """Wait for a condition; its value, or an assertion that says what never came.
+
+    What an agent renames or takes away just while it is read does not hold yet.
+    """
     deadline = time.monotonic() + patience
     while True:
-        found = condition()
-        if found:
-            return found
+        with contextlib.suppress(FileNotFoundError):
+            found = condition()
+            if found:
+                return found
         assert time.monotonic() < deadline, f"never: {what or condition}"
         time.sleep(0.005)
 
@@ -48,14 +55,16 @@ class RunningAgent:
     def stop(self, number=signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
 
     def lines(self) -> list[dict]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """What it has logged; a line that is being written is none yet."""
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def runtime(machine):
@@ -66,11 +75,20 @@ def runtime(machine):
 
 
 def status(machine):
-    """What `status --json` says, asked in a process of its own."""
-    ran = machine.spawn("status", "--json")
-    out, err = ran.communicate(timeout=30)
-    assert ran.returncode == 0, err
-    return json.loads(out)
+    """What `status --json` says, asked in a process of its own.
+
+    An agent that is there and too busy to answer is asked again: what it says comes after all that it had to look at
+    when it was asked, and a look at the disk knows nothing of that.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        ran = machine.spawn("status", "--json")
+        out, err = ran.communicate(timeout=PATIENCE)
+        assert ran.returncode == 0, err
+        said = json.loads(out)
+        busy = said["agent"]["state"] != "running" and agent_running(str(machine.base / "state/convsync/agent.lock"))
+        if not busy or time.monotonic() > deadline:
+            return said
 
 
 def in_step(machine, conversation, *roots) -> bool:

@@ -15,6 +15,16 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
 
+SLOW_SECONDS = 900  # a bound for what hangs: on a busy machine what is slow takes many times as long
+
+
+def pytest_collection_modifyitems(items):
+    """What is slow may take its time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heard():
     """Whoever started the tests may ignore signals (nohup, a job in the background): what they start would, too."""

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from agents import FILES, in_step, jp_loads
@@ -264,6 +265,37 @@ def seed_of_today() -> int:
     seed = int(os.environ.get("CONVSYNC_SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201
     return seed
+
+
+def dying(imports: str, calls: Iterable[str], act: str) -> str:
+    """A program that does `act` and is killed before step number `sys.argv[2]` of these functions of `os`."""
+    return f"""
+import os, signal, sys
+{imports}
+left = int(sys.argv[2])
+def wrap(real):
+    def step(*args, **kwargs):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    return step
+for name in {[*calls]!r}:
+    setattr(os, name, wrap(getattr(os, name)))
+{act}
+"""
+
+
+def dead_somewhere(world, argv, count, said):
+    """Kill a command at a (seeded) sample of its changing calls, all set back before each: a note for each."""
+    seed = seed_of_today()
+    found = steps(world, argv)
+    assert len(found) > 20
+    for name, number in sample(found, count, seed):
+        world.set_back()
+        run(world, argv, *killing(name, number))
+        yield f"{said}: killed at {name} {number} (seed {seed})"
 
 
 def killing(name, number):

@@ -9,6 +9,14 @@ A, B, EXT = 17_000_000_001, 17_000_000_002, 17_000_000_009
 NEW = as_jp([event("one"), event("edited")])
 
 
+def in_two_worktrees(machine):
+    """A is projected in the worktrees `a` and `b`, both registered."""
+    for name in "ab":
+        machine.write(machine.worktree(name, register=False), A, "one", slug="talk", title="talk")
+    for name in "ab":
+        machine.ok("register", machine.base / name)
+
+
 def saving(machine, raw, name="new"):
     """A line of a script that saves these bytes over `$1`."""
     path = machine.base / name

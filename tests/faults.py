@@ -140,6 +140,16 @@ class Faults:
                     self._close(fd)
 
 
+@contextmanager
+def opened_engine(machine, **settings):
+    """An engine on the state of a machine that was used before."""
+    opened = state.writer(str(machine.base / "state/convsync"))
+    try:
+        yield Engine(opened, str(machine.base / "data/convsync"), Settings(**settings))
+    finally:
+        opened.close()
+
+
 class World(Machine):
     """A machine whose engine runs in this process, and that can be set back to a picture of it.
 
@@ -181,11 +191,8 @@ class World(Machine):
         """An engine as a process of its own has it."""
         ensure_private(str(self.state_dir))
         ensure_private(str(self.data))
-        opened = state.writer(str(self.state_dir))
-        try:
-            yield Engine(opened, str(self.data), Settings(**settings))
-        finally:
-            opened.close()
+        with opened_engine(self, **settings) as engine:
+            yield engine
 
     def enroll(self, name, workspace=WS):
         path = self.base / name

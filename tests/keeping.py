@@ -13,6 +13,7 @@ from convsync_agent import objects as objects_module
 from convsync_agent.digest import content_digest
 from convsync_agent.history import README
 from convsync_agent.model import Unit
+from deaths import dying
 
 WS, ID, ROOT = "otvo8", 17457886043, "/home/me/project/.jp"
 STREAM = [("base_config.json", b"{}", 1_700_000_000_123_456_789), ("events.json", b'[{"type":"x"}]', 17)]
@@ -53,24 +54,16 @@ def child(script, *args, **options):
     return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], **options)
 
 
-KILLED = """
-import os, signal
-from convsync_agent.history import History
-from convsync_agent.model import Unit
-left = int(sys.argv[2])
-def wrap(real):
-    def step(*args, **kwargs):
-        global left
-        left -= 1
-        if left == -1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return step
-for name in sys.argv[3].split():
-    setattr(os, name, wrap(getattr(os, name)))
+KEEP = """
 files = [("base_config.json", b"{}", 5), ("events.json", b"new", 6)]
 History(sys.argv[1]).keep("otvo8", 17457886043, Unit.STREAM, files, root="/r", at_ms=2, why="w", valid=True, events=1)
 """
+
+
+def killed(act, history, number, *more):
+    """The exit code of a process that does this to a history and is killed before that step of it."""
+    imports = "from convsync_agent.history import History\nfrom convsync_agent.model import Unit"
+    return child(dying(imports, [*STEPS, *more], act), history.data_dir, number).wait(120)
 
 
 def key(path):

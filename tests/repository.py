@@ -27,6 +27,29 @@ ENV = {
 }
 
 
+LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
+
+
+def git(at, *argv, **env):
+    """Git as a person without any configuration has it; it has to succeed."""
+    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=ENV | env)
+
+
+def committed_twice(machine, conversation, grow):
+    """Worktree `a` is a repository: branch `old` has one turn of the conversation, `main` what `grow` made of it."""
+    tree = machine.worktree("a", register=False)
+    machine.write(tree, conversation, "one")
+    git(tree, "init", "-q", "-b", "main")
+    (tree / ".gitignore").write_text(".convsync\n")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-qm", "old", **LONG_SINCE)
+    git(tree, "branch", "old")
+    grow(tree)
+    git(tree, "commit", "-qam", "new", **LONG_SINCE)
+    machine.ok("register", tree)
+    return tree
+
+
 class Tree:
     """A worktree with real git in it."""
 

@@ -15,27 +15,30 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "content", "contest", "digest", "errors", "eventdiff", "excerpt", "expiry",
-    "exposition", "gitevidence", "gitindex", "hints", "imports", "meter", "model", "names", "plan", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "session", "settings", "stale", "strict_json",
-    "summary", "tidings", "transition", "turns",
+    "absence", "acts", "alignment", "alnum", "anonymity", "condition", "content", "contest", "diagnosis", "digest",
+    "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex", "grounds",
+    "hints", "imports", "leaks", "meter", "model", "names", "plan", "plist", "rawjson", "receipt", "reconcile",
+    "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json", "summary",
+    "tidings", "transition", "turns", "unit",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "bulletin", "chosen", "comparing",
-    "concerns", "contention", "departed", "diary", "editing", "engine", "followup", "forking", "gauges", "guard",
-    "health", "herald", "holdings", "importing", "index", "inforce", "knowledge", "leaving", "ledger", "library",
-    "looking", "lookout", "loop", "losses", "migrating", "outcome", "pausing", "projecting", "provenance", "publish",
-    "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning",
-    "reviving", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing",
-    "vault", "verifying", "withdrawal",
+    "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "belongings", "bulletin",
+    "checkup", "chosen", "comparing", "concerns", "contention", "departed", "diary", "editing", "engine",
+    "followup", "forking", "gauges", "guard", "health", "herald", "holdings", "importing", "index", "inforce",
+    "installing", "knowledge", "leakscan", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses",
+    "migrating", "outcome", "pace", "pausing", "projecting", "provenance", "publish", "recording", "recover",
+    "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "scene",
+    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
+    "verifying", "vigil", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
 # Of the standard library, what neither opens a file nor reads a clock nor starts anything.
 PURE = frozenset({
     "__future__", "base64", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
-    "errno", "functools", "hashlib", "itertools", "json", "math", "re", "struct", "types", "typing",
+    "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
+    "xml.parsers.expat",
 })  # fmt: skip
 # Builtins and methods that would make a core module impure without any import.
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
@@ -45,12 +48,13 @@ OWNERS = {
     "watchdog": {"watch", "inotify"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state", "told", "whereabouts"},  # the others: parts of it, for the type of the connection
+    "sqlite3": {"state", "selfcheck", "told", "whereabouts"},  # the others: parts of one class
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},
-    # git, asked by a person; the demo's own processes; the command of `lock`; an editor; what tells a person
-    "subprocess": {"registry", "home", "running", "editor", "errands"},
+    # git, asked by a person; the demo's own processes; the command of `lock`; an editor; service managers and others
+    # that are asked and waited for; what tells a person
+    "subprocess": {"registry", "home", "running", "editor", "errand", "errands"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -13,36 +13,21 @@ import ast
 import doctest
 import fcntl
 import os
-import pty
 import re
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
 
-from convsync_agent import sample
 from convsync_agent.config import load
-from convsync_agent.model import EVENTS
-from convsync_agent.names import dirname
 from convsync_agent.settings import KEYS
 from convsync_cli import main
-from terminal import everything
+from desk import Desk
+from pages import DOCS, PAGES, TOP, blocks, prose, read, steps
 
-TOP = Path(__file__).parents[1]
-DOCS = TOP / "docs"
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="the documents are not beside the tests")
-PAGES = sorted(
-    p.relative_to(TOP).as_posix()
-    for p in [*TOP.glob("*.md"), *DOCS.rglob("*.md"), *TOP.glob("systemd/*.md"), *TOP.glob("launchd/*.md")]
-)
 UPDATE = "CONVSYNC_UPDATE_DOCS" in os.environ
 
 PROGRAMS = ("convsync", "cd")
@@ -51,6 +36,7 @@ NOT_RUN = {
     "uv": "installs for a user",
     "sudo": "changes the machine",
     "systemctl": "asks a service manager that a test does not have",
+    "loginctl": "asks a service manager that a test does not have",
     "make": "runs this very test",
     ".ci/run": "runs this very test",
     ".venv/bin/python": "runs this very test",
@@ -59,166 +45,16 @@ NOT_RUN = {
     "eval": "is for an interactive shell",
     "export": "is for an interactive shell",
     "gunzip": "names a file that is only an example",
+    "tar": "names a file that is only an example",
     "sqlite3": "is not installed everywhere",
 }
 NOT_RUN_COMMANDS = {
+    "convsync service": "asks a service manager, and is tests/system/test_service.py",
     "convsync status --watch": "runs until Ctrl-C",
     "convsync demo": "takes long, and is tests/system/test_demo.py",
 }
 
-# -- reading a document ---------------------------------------------------------
-
-
-class Block(NamedTuple):
-    """One fenced block: its language, its text, and the line it begins on."""
-
-    language: str
-    text: str
-    line: int
-
-
-class Step(NamedTuple):
-    """One command of a document. `expected` None: what it prints is not shown there."""
-
-    command: str
-    expected: str | None
-    exit_code: int
-    where: str
-
-
-def read(page: str) -> str:
-    return (TOP / page).read_text(encoding="utf-8")
-
-
-def blocks(page: str) -> list[Block]:
-    text = read(page)
-    return [
-        Block(m[1], m[2], text[: m.start()].count("\n") + 1)
-        for m in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
-
-
-def prose(page: str) -> str:
-    """The document without its fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
-
-
-def steps(page: str) -> list[Step]:
-    """Every command in the order of reading."""
-    found: list[Step] = []
-    for block in blocks(page):
-        told = re.search(r"^# exit (\d+)$", block.text, re.MULTILINE)
-        code, where = int(told[1]) if told else 0, f"{page}:{block.line}"
-        lines = [line for line in block.text.splitlines() if not line.startswith("# ")]
-        if block.language == "sh":
-            found += [Step(line, None, code, where) for line in lines if line.strip()]
-        elif block.language == "console":
-            shown: list[list[str]] = []
-            for line in lines:
-                if line.startswith("$ "):
-                    shown.append([line[2:]])
-                else:
-                    shown[-1].append(line)
-            found += [Step(c, "\n".join(out).strip("\n") if out else None, code, where) for c, *out in shown]
-    return found
-
-
 # -- a home to run them in --------------------------------------------------------
-
-
-class Desk:
-    """One person's home: a repository with a second worktree, a terminal, and an agent if the document starts one."""
-
-    def __init__(self, base: Path) -> None:
-        self.home, run, tools = base / "home", base / "run", base / "bin"
-        for place in (self.home / "code", run, tools):
-            place.mkdir(parents=True, mode=0o700)
-        shim = tools / "convsync"
-        path = os.pathsep.join(filter(None, sys.path))
-        shim.write_text(
-            f'#!/bin/sh\nPYTHONPATH={shlex.quote(path)} exec {shlex.quote(sys.executable)} -m convsync_cli "$@"\n'
-        )
-        shim.chmod(0o755)
-        self.env = {
-            "HOME": str(self.home),
-            "XDG_RUNTIME_DIR": str(run),
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "COLUMNS": "100",
-            "LANG": "C.UTF-8",
-            "NO_COLOR": "1",
-            "TERM": "dumb",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
-        self.env |= {
-            f"GIT_{who}_{what}": "docs@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-        }
-        self.project, self.fix = self.home / "code" / "project", self.home / "code" / "project-fix"
-        self.agent: subprocess.Popen[bytes] | None = None
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        (self.project / ".jp").mkdir(parents=True)
-        (self.project / ".jp" / ".id").write_text("otvo8\n")
-        (self.project / ".gitignore").write_text(".jp/conversations/\n")
-        for command in ("git init -q", "git add .", "git commit -qm start", f"git worktree add -qb fix {self.fix}"):
-            assert self.run(command)[0] == 0, command
-        for number, title in enumerate(("Where the cache lives", "A retry that waits", "Reading the index twice")):
-            self.write(self.project, 17_457_886_043 + 1000 * number, title, turns=3 + number)
-        self.write(self.fix, 17_457_886_043, "Where the cache lives", turns=3)
-        self.write(self.fix, 17_457_889_043, "Why two locks", turns=6)
-        for root in (self.project, self.fix):
-            os.utime(self.path(root, 17_457_886_043), ns=(10**18, 10**18))
-
-    def write(self, worktree: Path, cid: int, title: str, turns: int) -> None:
-        files = sample.conversation(1, cid=cid, title=title, turns=turns)
-        sample.write_as_jp(str(worktree / ".jp" / "conversations" / dirname(cid, title)), files)
-
-    def path(self, worktree: Path, cid: int) -> Path:
-        return next((worktree / ".jp" / "conversations").glob(f"{cid}-*")) / EVENTS
-
-    def live_in(self) -> None:
-        """What the documents beside README.md begin with: all registered, and an edit on both sides of one."""
-        assert self.run("convsync register --all-worktrees")[0] == 0
-        for number, worktree in enumerate((self.project, self.fix)):
-            path = self.path(worktree, 17_457_886_043)
-            sample.write_as_jp(str(path.parent), {EVENTS: sample.append_turn(path.read_bytes(), number)})
-            os.utime(path, ns=(time.time_ns() + number, time.time_ns() + number))
-        assert self.run("convsync sync")[0] == 0
-
-    def break_one(self) -> None:
-        """A file that was cut in half, and the verdict on it."""
-        with open(self.path(self.project, 17_457_888_043), "r+b") as file:
-            file.truncate(1000)
-        assert self.run("convsync sync")[0] == 0
-
-    def run(self, command: str) -> tuple[int, str]:
-        """One line of a shell, on a terminal of its own: exit code and what was seen there."""
-        ours, theirs = pty.openpty()
-        cwd = self.project if self.project.is_dir() else self.home
-        done = subprocess.Popen(
-            ["/bin/bash", "-c", command], cwd=cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
-        text = everything(ours)
-        return done.wait(30), re.sub(r"\r\x1b\[K[^\n]*(?=\r|$)|\r\x1b\[K", "", text)
-
-    def start_agent(self) -> None:
-        log = open(self.home / "agent.log", "wb")  # noqa: SIM115  # the agent's, to its end
-        self.agent = subprocess.Popen(
-            ["convsync", "agent"], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        log.close()
-        deadline = time.monotonic() + 15
-        while not (self.home / ".local/state/convsync/runtime.json").exists():
-            assert self.agent.poll() is None, (self.home / "agent.log").read_text()
-            assert time.monotonic() < deadline, "the agent never came up"
-            time.sleep(0.01)
-
-    def leave(self) -> None:
-        if self.agent is not None:
-            self.agent.send_signal(signal.SIGTERM)
-            self.agent.wait(15)
 
 
 @pytest.fixture

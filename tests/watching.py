@@ -31,7 +31,7 @@ class Ear:
         self.queue = queue.SimpleQueue()
         self.seen = []
 
-    def until(self, *wanted, seconds=20.0, **fields):
+    def until(self, *wanted, seconds=60.0, **fields):
         """The first hint from now on with one of these changes and these fields."""
         end = time.monotonic() + seconds
         while True:

@@ -76,7 +76,8 @@ class Bulletin:
         said = publish.header(self.started_ms, lookout.watches, agenda.size, self.last_error)
         workspaces = publish.describe(engine, agenda.deferred, aside.sites)
         counted = self.meter.as_json(lookout.health.overflows, lookout.health.replacements)
-        document = publish.document(said, workspaces, lookout.health.deaf_roots(), self._pokes, counted)
+        deaf = lookout.health.deaf_roots()
+        document = publish.document(said, workspaces, deaf, self._pokes, self.signals, counted)
         agenda.touched = False
         self._published_at = time.monotonic()
         if document != self._published:

@@ -27,6 +27,7 @@ Origin = Literal["default", "file", "env", "flag"]
 PREFIX = "CONVSYNC_"
 HINT = "convsync config schema"
 _VALUE = re.compile(r" = .*(?= is not allowed; |; did you mean |; allowed: | is set by )", re.DOTALL)
+_NEXT = "\n  "
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 _NO_SUCH_FILE = GONE | {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO}
@@ -68,10 +69,15 @@ def load(explicit_path: str | None, env: Mapping[str, str], sets: Sequence[str] 
     return Loaded(Settings(**fields), origins, path, warnings)
 
 
-def mistakes_in(problem: ConvsyncError) -> list[str]:
-    """What `load` found wrong, for a log: place, key and what is allowed, without any value."""
-    first, *rest = problem.message.split("\n  ")
-    return [_VALUE.sub("", mistake) for mistake in rest or [first]]
+def mistakes_of(problem: ConvsyncError) -> list[str]:
+    """The mistakes that `load` has put into one error, one by one."""
+    first, *more = problem.message.split(_NEXT)
+    return more or [first]
+
+
+def without_value(mistake: str) -> str:
+    """What is wrong, for a log: place, key and what is allowed."""
+    return _VALUE.sub("", mistake)
 
 
 def as_toml_rows(loaded: Loaded) -> list[tuple[str, object, Origin]]:
@@ -267,7 +273,7 @@ def _plain(value: object) -> object:
 def _problem(mistakes: Sequence[str]) -> UsageProblem:
     if len(mistakes) == 1:
         return UsageProblem(mistakes[0], hint=HINT, code="config")
-    lines = "".join(f"\n  {mistake}" for mistake in mistakes)
+    lines = "".join(f"{_NEXT}{mistake}" for mistake in mistakes)
     return UsageProblem(f"{len(mistakes)} mistakes in the settings:{lines}", hint=HINT, code="config")
 
 

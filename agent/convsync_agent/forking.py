@@ -15,7 +15,6 @@ from convsync_agent import fs, scan
 from convsync_agent.chosen import Contents, being_written, fault_in, look
 from convsync_agent.content import title_of
 from convsync_agent.contest import newest_first
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import ConvsyncError, NotFound, Refused, StorageProblem, storage_problem
 from convsync_agent.locks import BusyError, conversation_lock
@@ -105,7 +104,7 @@ def _read(engine: Engine, site: Site, conversation: int) -> tuple[list[Copy], Co
         unfit = [c.unit(u) for u, c in chosen.items() if not c.whole or c.unit(u).grade is not Grade.VALID]
         try:
             if not unfit:
-                return live, {unit: _bytes(engine, copy, unit) for unit, copy in chosen.items()}
+                return live, {unit: [*engine.knower.read(copy, unit).items()] for unit, copy in chosen.items()}
         except (OSError, fs.ChangedError, fs.OddFileError):
             pass
         finally:
@@ -131,22 +130,6 @@ def _newest(site: Site, copies: Sequence[Copy], unit: Unit) -> Copy:
 
     ranked = newest_first(copies, unit)
     return next((c for c in ranked if not behind(c)), ranked[0])
-
-
-def _bytes(engine: Engine, copy: Copy, unit: Unit) -> list[tuple[str, bytes]]:
-    """The files of a unit as they were looked at. Raises fs.ChangedError, OSError."""
-    found = []
-    with fs.opened_copy(copy) as fd:
-        for file in copy.unit(unit).files:
-            if file.stamp is None:
-                continue
-            raw = engine.contents.get(file.digest)
-            if raw is None:
-                raw, _ = fs.read_file(file.name, fd)
-            if content_digest(raw) != file.digest:
-                raise fs.ChangedError
-            found.append((file.name, raw))
-    return found
 
 
 def _gone(conversation: int) -> NotFound:

@@ -24,11 +24,14 @@ class Due(NamedTuple):
 class Health:
     """The net under the watcher: a canary file, a full rescan whose interval follows its cost."""
 
-    def __init__(self, watcher: Watcher, runtime_dir: str) -> None:
+    def __init__(self, watcher: Watcher, runtime_dir: str, *, every: float = SHORTEST) -> None:
+        """`every`: seconds between two canaries."""
         self._watcher = watcher
         self._signals = os.path.join(runtime_dir, SIGNALS)
-        self._next_canary = time.monotonic() + SHORTEST
+        self._every = every
+        self._next_canary = time.monotonic() + every
         self._canary_out: float | None = None
+        self.heard = 0
         self._number = 0
         self._interval = SHORTEST
         self._next_scan = time.monotonic() + SHORTEST
@@ -55,22 +58,39 @@ class Health:
                 dead = "its canary was not seen"
             else:
                 self._send()
-            self._next_canary = now + SHORTEST
+            self._next_canary = now + self._every
         return Due(now >= self._next_scan, dead)
 
+    def call(self) -> None:
+        """In the middle of long work: send the canary that is due. What did not come back is judged after it."""
+        now = time.monotonic()
+        if now >= self._next_canary and self._canary_out is None:
+            self._send()
+            self._next_canary = now + self._every
+
+    def good(self) -> bool:
+        """The watcher lives, and every canary came back."""
+        return self._canary_out is None and self._watcher.healthy()
+
     def _send(self) -> None:
-        """A rename in the runtime directory, so no disk is written."""
+        """A rename in the runtime directory, so no disk is written.
+
+        The directory may be gone, then nobody hears what is put there: made anew, it has to be watched anew, and the
+        canary that never comes back sees to that.
+        """
         self._number += 1
         old, new = (os.path.join(self._signals, f"{CANARY}{n % 2}") for n in (self._number - 1, self._number))
+        self._canary_out = time.monotonic()
         with contextlib.suppress(OSError):
+            os.makedirs(self._signals, 0o700, exist_ok=True)
             if not os.path.exists(old):
                 os.close(os.open(old, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             os.rename(old, new)
-            self._canary_out = time.monotonic()
 
     def seen(self, name: str) -> None:
         if name.startswith(CANARY):
             self._canary_out = None
+            self.heard += 1
 
     def scanned(self, cost: float) -> None:
         """A full rescan took `cost` seconds of processor time: the next one is due accordingly."""

@@ -35,10 +35,10 @@ class InForce:
         try:
             fresh = self._read()
         except ConvsyncError as problem:
-            from convsync_agent.config import mistakes_in  # noqa: PLC0415
+            from convsync_agent.config import mistakes_of, without_value  # noqa: PLC0415
 
             bulletin.failed(CODE)
-            log.warning("settings kept", mistakes=mistakes_in(problem))
+            log.warning("settings kept", mistakes=[without_value(m) for m in mistakes_of(problem)])
             return
         bulletin.mended(CODE)
         changed = [k for k in KEYS if getattr(fresh, KEYS[k].field) != getattr(self.settings, KEYS[k].field)]

@@ -90,7 +90,7 @@ class Knower:
         if not 2 <= len(variants) <= MAX_VARIANTS:
             return set()
         try:
-            raw = {d: self._bytes(c, unit) for d, c in variants.items()}
+            raw = {d: self.read(c, unit) for d, c in variants.items()}
         except (OSError, fs.ChangedError, fs.OddFileError):
             return set()  # not known to be contained: then the loser is kept
         check = _stream_in if unit is Unit.STREAM else _metadata_in
@@ -109,7 +109,8 @@ class Knower:
             if inner != outer and check(raw[outer], raw[inner])
         }
 
-    def _bytes(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
+    def read(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
+        """The files of a unit as they were looked at. Raises fs.ChangedError, OSError."""
         found = {}
         for file in copy.unit(unit).files:
             if file.stamp is None:

@@ -34,10 +34,11 @@ class Left:
     worktree: str
     receipts: list[Receipt] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
+    removed: bool = False
 
 
-def leave(engine: Engine, path: str, *, force: bool) -> Left:
-    """Sync, verify, let git remove. Raises NotFound, and Refused with nothing removed."""
+def leave(engine: Engine, path: str, *, force: bool, check: bool = False) -> Left:
+    """Sync, verify, let git remove; with `check` all but that. Raises NotFound, and Refused with nothing removed."""
     git, trees = find_leaving(engine, path)
     done = Left(git.top)
     for _ in range(LOOKS):
@@ -49,23 +50,29 @@ def leave(engine: Engine, path: str, *, force: bool) -> Left:
             break
     else:
         raise Refused("it is being written all the time", where=git.top, hint="stop who writes there, then again")
+    if check:
+        return done
     for site, _ in trees:
         engine.locate(site)
     registry.remove_git_worktree(git.common_dir, git.top, force=force)
+    done.removed = True
     for site, _ in trees:
         engine.locate(site)
     return done
 
 
 def find_leaving(engine: Engine, path: str) -> tuple[Git, list[tuple[Site, Tree]]]:
-    """The linked git worktree at or above `path`, and what is registered in it. Raises NotFound, Refused."""
+    """The linked git worktree at or above `path`, and what is registered in it: nothing where no `.jp` is.
+
+    Raises NotFound, Refused.
+    """
     at = os.path.realpath(path)
     if not os.path.isdir(at):
         raise NotFound("nothing is there", where=at, hint=f"convsync status, or: convsync unregister {path}")
     git = githead.find_git(at)
     trees = [(s, t) for s in engine.sites.values() for t in s.trees.values() if git and _within(t, git.top)]
     if not trees:
-        registry.find_registered(engine, path)  # raises when it is none
+        _require_nothing_there(git.top if git else None, at)
     if git is None or git.git_dir == git.common_dir:
         raise Refused(
             "this is no linked git worktree; git does not remove it",
@@ -77,6 +84,14 @@ def find_leaving(engine: Engine, path: str) -> tuple[Git, list[tuple[Site, Tree]
         if tree.state not in (TreeState.WATCHING, TreeState.PAUSED):
             raise Refused(f"it is {tree.state}", where=tree.worktree.path, hint="convsync status", code=str(tree.state))
     return git, sorted(trees, key=lambda pair: pair[1].worktree.path)
+
+
+def _require_nothing_there(top: str | None, path: str) -> None:
+    """Raises NotFound for a `.jp` that nobody registered, wherever in the worktree: it would go unread."""
+    for at, dirs, _ in os.walk(top) if top else [(path, [layout.STORE], [])]:
+        if layout.STORE in dirs:
+            raise NotFound("not a registered worktree", where=at, hint=f"convsync register {at}")
+        dirs[:] = [d for d in dirs if d != ".git"]
 
 
 def _within(tree: Tree, top: str) -> bool:

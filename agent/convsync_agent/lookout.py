@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from convsync_agent import publish
-from convsync_agent.health import Health
+from convsync_agent.health import SHORTEST, Health
 from convsync_agent.hints import Hint, Watcher
 from convsync_agent.mounts import needs_polling
 from convsync_agent.poll import PollingWatcher
@@ -18,12 +18,12 @@ from convsync_agent.watch import best_watcher, choose_watcher
 class Lookout:
     """Arms roots with the best watcher there is. Only the loop thread calls it; hints come through `put`."""
 
-    def __init__(self, put: Callable[[Hint], None], runtime_dir: str) -> None:
+    def __init__(self, put: Callable[[Hint], None], runtime_dir: str, *, canary_seconds: float = SHORTEST) -> None:
         self._put = put
         self._signals = os.path.join(runtime_dir, publish.SIGNALS)
         self._watcher = choose_watcher(put)
         self._poller: Watcher | None = None
-        self.health = Health(self._watcher, runtime_dir)
+        self.health = Health(self._watcher, runtime_dir, every=canary_seconds)
         self._watcher.watch_signals(self._signals)
 
     @property

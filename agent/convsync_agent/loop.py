@@ -20,13 +20,15 @@ from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
+from convsync_agent.pace import Pace
 from convsync_agent.recover import finish_pending, recover
 from convsync_agent.retention import Retention
 from convsync_agent.returning import Returning
 from convsync_agent.site import Site
+from convsync_agent.vigil import Vigil
 
 LOCK = "agent.lock"
-BATCH, DRAIN_SECONDS = 256, 5.0
+DRAIN_SECONDS = 5.0
 SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
 
 log = logs.get("agent")
@@ -44,6 +46,7 @@ class Agent:
         self.agenda = Agenda()
         self.retention = Retention()
         self.returning = Returning()
+        self.vigil, self.pace = Vigil(), Pace()
         self.engine: Engine
         self.lookout: Lookout
 
@@ -73,13 +76,16 @@ class Agent:
 
     def _start(self) -> None:
         self.engine = Engine(state.writer(self.state_dir), self.data_dir, self.settings.settings, look=False)
-        self.lookout = Lookout(self.hints.put, self.runtime_dir)
+        self.vigil.starting()
+        self.lookout = Lookout(self.hints.put, self.runtime_dir, canary_seconds=self.vigil.canary_seconds)
         self.aside = Aside(self.state_dir)
         self.aside.check(self.engine, self.agenda, write=True)
         self.engine.arrive()
         recovered = recover(self.engine)
+        self.vigil.starting()
         self._arm_all()
         self._rescan_all("start")
+        self.vigil.starting()
         self.aside.check(self.engine, self.agenda, write=True)
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
@@ -88,9 +94,11 @@ class Agent:
             self.engine.vault.note_all(site)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
+        self.vigil.ready()
 
     def _drain(self) -> None:
         """Finish what is already dirty, for a few seconds at most."""
+        self.vigil.stopping()
         deadline = time.monotonic() + DRAIN_SECONDS
         self._sort_hints()
         while self.agenda.ready() and time.monotonic() < deadline:
@@ -107,6 +115,7 @@ class Agent:
             self.engine.state.close()
         self.bulletin.close()
         log.info("stopped")
+        self.vigil.close()
 
     def _asked_to_stop(self) -> bool:
         """Called in a signal handler. True: it is the second time, end at once."""
@@ -138,6 +147,7 @@ class Agent:
         self._work()
         self._housekeeping()
         self._say()
+        self.vigil.alive(self.lookout.health)
 
     def _sort_hints(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -207,7 +217,8 @@ class Agent:
     def _work(self, *, everything: bool = False) -> None:
         """Do what is due, in batches, newest hints in between: a burst never blocks a single edit for long."""
         if self.agenda.reload:
-            self._reload()
+            with self.vigil.reloading():
+                self._reload()
         for root in self.agenda.take_rearm():
             self._rearm(root)
         reason = self.agenda.take_rescan()
@@ -220,17 +231,19 @@ class Agent:
                 if view is not None:
                     self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
         while True:
-            batch = self.agenda.take(BATCH)
+            batch = self.agenda.take(self.pace.size)
             if batch is None:
                 return
             workspace, conversations = batch
             if workspace in self.engine.sites:
                 found = self.engine.sites[workspace]
-                self._relocate(found, conversations)
-                self._report(found, self.engine.cycle(found, conversations))
+                with self.pace.measured(len(conversations)):
+                    self._relocate(found, conversations)
+                    self._report(found, self.engine.cycle(found, conversations))
             if not everything and not self.agenda.ready():
                 return
             self._sort_hints()
+            self.vigil.busy(self.agenda, self.lookout.health)
             self.aside.check(self.engine, self.agenda)
 
     def _relocate(self, site: Site, conversations: set[int]) -> None:
@@ -316,3 +329,4 @@ class Agent:
 
     def _say(self, *, force: bool = False) -> None:
         self.bulletin.publish(self.engine, self.agenda, self.aside, self.lookout, force=force)
+        self.vigil.look(self.engine, self.agenda, self.aside)

@@ -6,7 +6,8 @@ import contextlib
 import glob
 import os
 import re
-from typing import NamedTuple
+
+from convsync_agent.diagnosis import Watching
 
 _SILENT = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fhgfs", "fuse", "gfs2", "glusterfs", "gpfs",
@@ -14,15 +15,6 @@ _SILENT = frozenset({
     "vmhgfs",
 })  # fmt: skip
 _OCTAL = re.compile(rb"\\([0-7]{3})")
-SYSCTL = "fs.inotify.max_user_watches"
-
-
-class WatchLimits(NamedTuple):
-    """`used_hint`: watches of our own user that we can see. `maximum` 0: there is no such limit here."""
-
-    used_hint: int
-    maximum: int
-    sysctl: str
 
 
 def file_system_of(path: str, mountinfo: bytes) -> str | None:
@@ -60,23 +52,33 @@ def needs_polling(path: str) -> bool:
     return table is not None and is_silent(file_system_of(os.path.realpath(path), table))
 
 
-def watch_limits() -> WatchLimits:
-    """For a message to a person: it reads every `/proc/*/fdinfo` of ours, so not for the hot path."""
-    try:
-        with open("/proc/sys/fs/inotify/max_user_watches", "rb") as file:
-            maximum = int(file.read())
-    except (OSError, ValueError):
-        return WatchLimits(0, 0, "")
-    return WatchLimits(sum(map(_watches_of, glob.glob("/proc/[0-9]*"))), maximum, SYSCTL)
+def inotify_use() -> Watching:
+    """What this user has of inotify, and may have. It reads every `/proc/*/fdinfo` of ours: not for the hot path."""
+    watches, sysctl_watches = _least("max_user_watches", "max_inotify_watches")
+    instances, sysctl_instances = _least("max_user_instances", "max_inotify_instances")
+    if not watches:
+        return Watching(0, 0, 0, 0)
+    used = [n for process in glob.glob("/proc/[0-9]*") for n in _instances_of(process)]
+    return Watching(len(used), instances, sum(used), watches, sysctl_instances, sysctl_watches)
 
 
-def _watches_of(process: str) -> int:
-    count = 0
+def _least(of_kernel: str, of_namespace: str) -> tuple[int, str]:
+    """The smaller of the two limits that hold here, and its name; 0 where there is none."""
+    found = []
+    for directory, name in (("fs/inotify", of_kernel), ("user", of_namespace)):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/sys/{directory}/{name}", "rb") as file:
+            found.append((int(file.read()), f"{directory.replace('/', '.')}.{name}"))
+    return min(found, key=lambda limit: limit[0], default=(0, ""))
+
+
+def _instances_of(process: str) -> list[int]:
+    """The inotify instances of one process, each with its number of watches."""
+    found: list[int] = []
     with contextlib.suppress(OSError):  # it ended, or is not ours
         if os.stat(process).st_uid != os.geteuid():
-            return 0
+            return []
         for fd in os.listdir(f"{process}/fd"):
-            if os.readlink(f"{process}/fd/{fd}") == "anon_inode:inotify":
+            if os.readlink(f"{process}/fd/{fd}") in ("anon_inode:inotify", "anon_inode:[inotify]"):
                 with open(f"{process}/fdinfo/{fd}", "rb") as file:
-                    count += sum(line.startswith(b"inotify wd:") for line in file)
-    return count
+                    found.append(sum(line.startswith(b"inotify wd:") for line in file))
+    return found

@@ -76,6 +76,7 @@ class Eye:
     contents: Contents = field(default_factory=Contents)
     settling: bool = False  # looking back at what this cycle itself read and wrote: equal stamps are enough
     _facts: OrderedDict[tuple[str, int, str], _Fact] = field(default_factory=OrderedDict)
+    _verdicts: OrderedDict[tuple[str, bytes, bool], str] = field(default_factory=OrderedDict)
 
     def look(self, root: Root, conversation: int, place: Place, record: Record | None) -> tuple[Copy, int]:
         """The copy, and the mtime of its directory. FileNotFoundError when it went, OSError when unreadable."""
@@ -197,15 +198,20 @@ class Eye:
             raise fs.ChangedError
         digest = content_digest(raw)
         self.contents.put(digest, raw)
-        if cached and cached.digest == digest and cached.packed is packed:
-            fact = _Fact(stamp, digest, cached.fault, packed)
-        else:
-            fact = _Fact(stamp, digest, _check(key[2], raw, packed=packed), packed)
-        self._facts[key] = fact
+        fact = self._facts[key] = _Fact(stamp, digest, self._verdict(key[2], raw, digest, packed=packed), packed)
         self._facts.move_to_end(key)
         if len(self._facts) > CACHE_FILES:
             self._facts.popitem(last=False)
         return fact
+
+    def _verdict(self, name: str, raw: bytes, digest: bytes, *, packed: bool) -> str:
+        """'' or what is wrong. The same bytes are in several roots, and parsing them is the dearest of all."""
+        known = self._verdicts.get((name, digest, packed))
+        if known is None:
+            known = self._verdicts[name, digest, packed] = _check(name, raw, packed=packed)
+            if len(self._verdicts) > CACHE_FILES:
+                self._verdicts.popitem(last=False)
+        return known
 
 
 def _nobody_writes(name: str, dir_fd: int) -> bool:

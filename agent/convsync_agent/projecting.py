@@ -100,12 +100,17 @@ def require_there(tree: Tree) -> None:
         hint = "convsync status" if tree.state is not TreeState.PAUSED else f"convsync resume {tree.worktree.path}"
         raise Refused(f"that worktree is {tree.state}", where=tree.worktree.path, hint=hint, code=str(tree.state))
     if not tree.worktree.refresh:
-        raise Refused(
-            "that worktree is registered as never to be written into",
-            where=tree.worktree.path,
-            hint=f"convsync register {tree.worktree.path} (without --no-refresh), then again",
-            code="no-refresh",
-        )
+        raise never_written(tree, "that worktree")
+
+
+def never_written(tree: Tree, what: str) -> Refused:
+    """`what`: how the message begins."""
+    return Refused(
+        f"{what} is registered as never to be written into",
+        where=tree.worktree.path,
+        hint=f"convsync register {tree.worktree.path} (without --no-refresh), then again",
+        code="no-refresh",
+    )
 
 
 def archived(conversation: int) -> Refused:

@@ -111,30 +111,38 @@ def remove(directory: str) -> None:
         os.unlink(os.path.join(directory, NAME))
 
 
-def signal(runtime_dir: str, name: str) -> bool:
-    """Drop a file into the signal directory of a running agent. False where that cannot be written."""
-    path = os.path.join(runtime_dir, SIGNALS, name)
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError:
-        return False
-    return True
+def signal(state_dir: str, runtime_dir: str, name: str) -> list[str]:
+    """Drop a file where a running agent listens: the paths, none where that cannot be written.
+
+    The agent says where it listens: a service has the runtime directory of its user's session, which a shell of cron
+    or su knows nothing of. What it says may be from an agent before it, so our own idea of the place counts as well.
+    """
+    said = (read(state_dir) or {}).get("signals")
+    folders = {os.path.join(runtime_dir, SIGNALS), said if isinstance(said, str) else ""} - {""}
+    dropped = []
+    for path in sorted(os.path.join(folder, name) for folder in folders):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            dropped.append(path)
+    return dropped
 
 
 def ask(state_dir: str, runtime_dir: str, patience: float = 2.0) -> dict[str, Any] | None:
     """Poke the agent and wait for an answer that is newer than the question. None: it does not answer."""
     name = f"{POKE}{os.getpid()}-{time.time_ns()}"
-    if not signal(runtime_dir, name):
+    dropped = signal(state_dir, runtime_dir, name)
+    deadline = time.monotonic() + (patience if dropped else 0.0)
+    try:
+        while time.monotonic() < deadline:
+            found = read(state_dir)
+            if found and name in found.get("seen", ()):
+                return found
+            time.sleep(0.002)
         return None
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        found = read(state_dir)
-        if found and name in found.get("seen", ()):
-            return found
-        time.sleep(0.002)
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(runtime_dir, SIGNALS, name))
-    return None
+    finally:
+        for path in dropped:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | None) -> dict[str, Any]:
@@ -153,11 +161,12 @@ def document(
     workspaces: list[dict[str, Any]],
     deaf: list[dict[str, str]],
     seen: set[str],
+    signals: str,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """All of `runtime.json`. `seen`: the questions that it answers."""
-    said = {"schema": 1, "agent": agent, "workspaces": workspaces, "deaf": deaf, "metrics": metrics}
-    return said | {"seen": sorted(seen)}
+    """All of `runtime.json`. `seen`: the questions that it answers. `signals`: where it is asked."""
+    about = {"schema": 1, "agent": agent, "signals": signals, "workspaces": workspaces, "deaf": deaf}
+    return about | {"metrics": metrics, "seen": sorted(seen)}
 
 
 def verdict(kinds: set[str], *, missing_silo: bool, unwritten: bool, pending: bool) -> str:

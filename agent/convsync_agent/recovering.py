@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
 from convsync_agent.homecoming import sort_out
+from convsync_agent.projecting import never_written
 from convsync_agent.registry import find_registered
 from convsync_agent.results import Done, Failed
 from convsync_agent.returning import postponed, put_back
@@ -83,9 +84,4 @@ def _require_usable(source: Tree, target: Tree) -> None:
             code=str(target.state),
         )
     if not target.worktree.refresh:
-        raise Refused(
-            "nothing can be put back: it is registered as never to be written into",
-            where=target.worktree.path,
-            hint=f"convsync register {target.worktree.path} (without --no-refresh), then again",
-            code="no-refresh",
-        )
+        raise never_written(target, "nothing can be put back: it")

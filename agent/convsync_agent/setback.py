@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from convsync_agent import fs
 from convsync_agent.content import last_activated, metadata_contains, stream_contains
 from convsync_agent.errors import ConvsyncError
 from convsync_agent.keepsake import Keepsake
@@ -47,7 +46,8 @@ def _save_unit(engine: Engine, site: Site, copy: Copy, have: Keepsake, unit: Uni
     if copy.unit(unit).digest == have.digest(unit) or not any(have.digest(unit)):
         return False
     old = _kept_files(engine, site, have, UNIT_FILES[unit])
-    new = _current_files(engine, copy, unit)
+    ages = {f.name: f.mtime_ns for f in copy.unit(unit).files}
+    new = {name: (raw, ages[name]) for name, raw in engine.knower.read(copy, unit).items()}
     if _contains(unit, new, old):
         return False
     holders = [m for m in _versions(engine, site, copy, unit) if _version_contains(engine, site, m, old)]
@@ -92,21 +92,6 @@ def _contains(unit: Unit, outer: Files, inner: Files) -> bool:
 def _kept_files(engine: Engine, site: Site, have: Keepsake, names: tuple[str, ...]) -> Files:
     rows = engine.vault.shelter.read(site.id, have.conversation, names)
     return {name: (raw, mtime) for name, raw, mtime in rows}
-
-
-def _current_files(engine: Engine, copy: Copy, unit: Unit) -> Files:
-    found = {}
-    with fs.opened_copy(copy) as fd:
-        for file in copy.unit(unit).files:
-            if file.stamp is None:
-                continue
-            raw = engine.contents.get(file.digest)
-            if raw is None:
-                raw, stamp = fs.read_file(file.name, fd)
-                if stamp != file.stamp:
-                    raise fs.ChangedError
-            found[file.name] = (raw, file.mtime_ns)
-    return found
 
 
 def _save_extras(engine: Engine, site: Site, copy: Copy, have: Keepsake) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from convsync_agent import told
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
+from convsync_agent.selfcheck import SelfCheck
 from convsync_agent.told import ToldTables
 from convsync_agent.whereabouts import TABLES, WhereaboutsTables
 
@@ -93,7 +94,7 @@ class Attention(NamedTuple):
     lasting: bool
 
 
-class State(WhereaboutsTables, ToldTables):
+class State(SelfCheck, WhereaboutsTables, ToldTables):
     """The open database. Use `writer` or `reader`; one writer transaction at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -7,13 +7,14 @@ it changes the durable file's ctime, twice, and a write in place goes through it
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from convsync_agent import fs, setback
 from convsync_agent.keepsake import keepable
-from convsync_agent.model import EVENTS
+from convsync_agent.model import EVENTS, Copy
 from convsync_agent.records import unpack
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
 STEP_SECONDS = 0.02
+AT_ONCE = 64  # looked at before they are compressed: the bytes that are remembered of them count their events
+TROUBLE = (OSError, ValueError, fs.ChangedError, fs.OddFileError)
 TOGETHER = 8  # kept copies: from so many on one wait for the disk is cheaper
 CALM_SECONDS, OVERDUE_SECONDS = 0.25, 30.0  # compressing holds up the loop: not between two edits, if it can wait
 
@@ -40,6 +43,12 @@ class Due:
     @property
     def at(self) -> float:
         return min(self.last + QUIET_SECONDS, self.first + LATEST_SECONDS)
+
+
+class Wanted(NamedTuple):
+    workspace: str
+    copy: Copy
+    events: int | None
 
 
 class Vault:
@@ -89,18 +98,26 @@ class Vault:
             del self._due[key]
             site = sites.get(key[0])
             if site is not None:
-                made += self._keep(engine, site, key[1])
+                wanted = self._wanted(engine, site, key[1])
+                result = None if wanted is None else self._take(wanted)
+                made += result is True
+                self.failed += wanted is not None and result is None
             if not everything and time.monotonic() - began > STEP_SECONDS:
                 break
         return made
 
     def _all(self, engine: Engine, sites: Mapping[str, Site], due: list[tuple[str, int]]) -> int:
-        """Many: one wait for the disk. When that fails, they are due again."""
+        """Many: one wait for the disk, all cores compressing. When that fails, they are due again."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # dear to import, and few commands come here
+
         made = 0
         try:
-            with self.shelter.together():
-                for key in due:
-                    made += key[0] in sites and self._keep(engine, sites[key[0]], key[1])
+            with self.shelter.together(), ThreadPoolExecutor(os.cpu_count()) as pool:
+                for at in range(0, len(due), AT_ONCE):
+                    wanted = [self._wanted(engine, sites[k[0]], k[1]) for k in due[at : at + AT_ONCE] if k[0] in sites]
+                    results = list(pool.map(self._take, filter(None, wanted)))
+                    made += results.count(True)
+                    self.failed += results.count(None)
         except OSError:
             self.failed += made
             return 0
@@ -108,21 +125,28 @@ class Vault:
             del self._due[key]
         return made
 
-    def _keep(self, engine: Engine, site: Site, conversation: int) -> bool:
-        eye = engine.eye
+    def _wanted(self, engine: Engine, site: Site, conversation: int) -> Wanted | None:
+        """What has to be kept of it. What only its old kept copy has is in the history when this returns."""
         raw = site.silo.records.get(conversation)
         places = site.silo.listing.places(conversation)
         if raw is None or len(places) != 1:
-            return False
+            return None
         try:
-            copy, _ = eye.look(site.silo.root, conversation, places[0], unpack(raw))
+            copy, _ = engine.eye.look(site.silo.root, conversation, places[0], unpack(raw))
             if self.shelter.current(site.id, copy):
-                return False
+                return None
             if keepable(copy) and self.shelter.keep_days:
                 setback.save(engine, site, copy)
-            events = eye.contents.get(copy.stream.file(EVENTS).digest)
-            count = count_events(events) if events else None
-            return self.shelter.keep(site.id, copy, at_ms=time.time_ns() // 1_000_000, events=count)
-        except (OSError, ValueError, fs.ChangedError, fs.OddFileError):
-            self.failed += 1  # it changed, or there is no room: the next change is another chance
-            return False
+        except TROUBLE:
+            self.failed += 1
+            return None
+        events = engine.eye.contents.get(copy.stream.file(EVENTS).digest)
+        return Wanted(site.id, copy, count_events(events) if events else None)
+
+    def _take(self, wanted: Wanted) -> bool | None:
+        """None: it changed, or there is no room; the next change is another chance. Called in threads, too."""
+        try:
+            now_ms = time.time_ns() // 1_000_000
+            return self.shelter.keep(wanted.workspace, wanted.copy, at_ms=now_ms, events=wanted.events)
+        except TROUBLE:
+            return None

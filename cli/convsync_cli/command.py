@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from convsync_cli import output
+from convsync_cli.completing import teach
 from convsync_cli.context import Context
 from convsync_cli.main import global_options
 
@@ -32,6 +33,7 @@ def command(
             if quiet_long_only and option.name == "quiet":
                 option.opts = ["--quiet"]  # `ls` has its own -q (cli.md)
             found.params.append(option)
+        teach(found)
         return found
 
     return wrap

@@ -94,4 +94,4 @@ class Context:
         """Let a running agent know that the registry changed."""
         from convsync_agent import publish  # noqa: PLC0415
 
-        publish.signal(self.runtime_dir, publish.RELOAD)
+        publish.signal(self.state_dir, self.runtime_dir, publish.RELOAD)

@@ -15,6 +15,7 @@ import click
 from convsync_agent import __version__
 from convsync_agent.errors import ConvsyncError, UsageProblem, kind_of, reason_of, storage_problem
 from convsync_cli import output
+from convsync_cli.completing import KINDS, SHELLS, VARIABLE, answer
 from convsync_cli.context import Context
 
 SECTIONS: dict[str, dict[str, str]] = {
@@ -29,6 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "migrate": "migrate",
         "pause": "pauses",
         "resume": "pauses",
+        "hooks": "hooks",
     },
     "Conversations": {
         "ls": "listing",
@@ -57,7 +59,15 @@ SECTIONS: dict[str, dict[str, str]] = {
         "lock": "locks",
         "locks": "locks",
     },
-    "Agent and settings": {"agent": "agent", "config": "settings", "completion": "completion", "demo": "demo"},
+    "Agent and settings": {
+        "agent": "agent",
+        "service": "service",
+        "uninstall": "uninstall",
+        "doctor": "doctor",
+        "config": "settings",
+        "completion": "completion",
+        "demo": "demo",
+    },
 }
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}
 EPILOG = "Start here: convsync register <worktree>, convsync agent, convsync status."
@@ -110,8 +120,10 @@ def global_options() -> list[click.Parameter]:
         click.Option(["-q", "--quiet"], is_flag=True, help="Print only what needs attention."),
         click.Option(["-v", "--verbose"], count=True, help="Say more; twice shows a traceback of an internal error."),
         click.Option(["--no-color"], is_flag=True, help="No colour, as NO_COLOR does."),
-        click.Option(["--config"], metavar="FILE", help="Use this configuration file."),
-        click.Option(["--set", "sets"], multiple=True, metavar="KEY=VALUE", help="Override one setting."),
+        click.Option(["--config"], metavar="FILE", type=KINDS["config"], help="Use this configuration file."),
+        click.Option(
+            ["--set", "sets"], multiple=True, metavar="KEY=VALUE", type=KINDS["sets"], help="Override one setting."
+        ),
     ]
 
 
@@ -134,6 +146,11 @@ def run(argv: Sequence[str]) -> int:
     as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     _ignore_lease_breaks()
     try:
+        shell = os.environ.get(VARIABLE)
+        if shell in SHELLS:  # one of our scripts asks
+            for line in answer(cli, shell, argv):
+                output.line(line)
+            return 0
         result = cli.main(args=list(argv), prog_name="convsync", standalone_mode=False, obj=context)
         code = result if isinstance(result, int) else 0
         sys.stdout.flush()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from convsync_agent.errors import ConvsyncError
+from convsync_cli import columns
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _plain = False
@@ -42,11 +43,6 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def clear() -> None:
-    """Home the cursor and clear what is below, without the flash of a full clear."""
-    sys.stdout.write("\x1b[H\x1b[J")
-
-
 def note(text: str) -> None:
     """To stderr: progress and remarks that must not mix with a result."""
     sys.stderr.write(printable(text) + "\n")
@@ -55,7 +51,7 @@ def note(text: str) -> None:
 def progress(text: str) -> None:
     """Rewrite the one line of progress on a terminal; '' takes it away. Nothing elsewhere."""
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K" + printable(text)[: width() - 1])
+        sys.stderr.write("\r\x1b[K" + columns.cut(printable(text), width() - 1))
         sys.stderr.flush()
 
 
@@ -78,35 +74,59 @@ def error(problem: ConvsyncError, *, as_json: bool) -> None:
 
 def printable(text: str) -> str:
     """No control characters but our own colours: a title must not move the cursor."""
-    clean = "".join(c if c >= " " or c in "\n\t\x1b" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    clean = "".join(c if _harmless(c) or c in "\n\t\x1b" else "\N{REPLACEMENT CHARACTER}" for c in text)
     return clean.encode("utf-8", "backslashreplace").decode()
 
 
 def title_text(text: str) -> str:
     """A title for one cell: no line breaks, no escapes."""
-    return "".join(c if c >= " " and c != "\x7f" else " " for c in text)
+    return "".join(c if _harmless(c) else " " for c in text)
+
+
+def _harmless(character: str) -> bool:
+    """Neither C0 nor C1, which some terminals obey."""
+    return character >= " " and not "\x7f" <= character <= "\x9f"
 
 
 def width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), indent: str = "") -> None:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    indent: str = "",
+    path: bool = False,
+) -> None:
     """Aligned columns on a terminal, the last one cut to fit; tab-separated values elsewhere."""
-    body = [list(r) for r in rows]
+    for text in table_lines(header, rows, right=right, indent=indent, path=path):
+        line(text)
+
+
+def table_lines(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    indent: str = "",
+    path: bool = False,
+) -> list[str]:
+    """The lines of `table`. `path`: the last column is cut in its middle, since the ends of paths differ."""
+    everything = [list(header), *(list(r) for r in rows)]
     if not sys.stdout.isatty():
-        for row in [list(header), *body]:
-            line("\t".join(row))
-        return
-    sizes = [max(len(r[i]) for r in [list(header), *body]) for i in range(len(header))]
+        return ["\t".join(row) for row in everything]
+    sizes = [max(columns.width(r[i]) for r in everything) for i in range(len(header))]
     room = max(8, width() - len(indent) - sum(sizes[:-1]) - 2 * (len(sizes) - 1))
+    sizes[-1] = min(room, sizes[-1])
     numbers = set(right)
-    for number, row in enumerate([list(header), *body]):
-        cells = [c.rjust(sizes[i]) if i in numbers else c.ljust(sizes[i]) for i, c in enumerate(row)]
-        last = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"
-        cells[-1] = last.rjust(min(room, sizes[-1])) if len(row) - 1 in numbers else last
-        text = indent + "  ".join(cells).rstrip()
-        line(colored(text, "dim") if number == 0 else text)
+    lines = []
+    for row in everything:
+        row[-1] = columns.cut_middle(row[-1], room) if path else columns.cut(row[-1], room)
+        cells = [columns.pad(c, sizes[i], right=i in numbers) for i, c in enumerate(row)]
+        lines.append(columns.cut(indent + "  ".join(cells).rstrip(), max(width(), 20)))
+    return [colored(lines[0], "dim"), *lines[1:]]
 
 
 def tilde(path: str) -> str:
@@ -115,6 +135,11 @@ def tilde(path: str) -> str:
     if sys.stdout.isatty() and home != "/" and (path == home or path.startswith(home + "/")):
         return "~" + path[len(home) :]
     return path
+
+
+def tilde_words(command: str) -> str:
+    """The same for every word of a command that begins with it, as a shell reads it."""
+    return " ".join(tilde(word) for word in command.split(" "))
 
 
 def ago(ms: int | None, now_ms: int | None = None) -> str:

@@ -23,7 +23,6 @@ from convsync_cli.output import plural
 
 WORKSPACE = "demo0"
 BURST = 24
-HELD_PATIENCE, RELEASE_PATIENCE = 8.0, 1.0
 
 
 class Told(NamedTuple):
@@ -146,7 +145,7 @@ def broken_file(home: Home) -> Told:
         wanted = ("held", id_text(cid), str(home.worktree["B"]))
         return any((e["kind"], e["conversation"], e["worktree"]) == wanted for e in home.status()["attention"])
 
-    ms = home.until("the broken file held and named", named, HELD_PATIENCE)
+    ms = home.until("the broken file held and named", named)
     if [home.picture(root, cid) for root in (home.silo, home.roots["A"])] != before:
         raise NotHeld("a broken file in B changed another copy")
     kept = home.run("history", id_text(cid))["versions"]
@@ -166,7 +165,7 @@ def locked(home: Home) -> Told:
         home.until("the change deferred", lambda: home.tree("A")["counts"]["deferred"] == 1)
         if home.picture(home.silo, cid) != before:
             raise NotHeld("the silo was written under a lock that another process held")
-    ms = home.everywhere(cid, "the change in the silo and in B after the lock was released", RELEASE_PATIENCE)
+    ms = home.everywhere(cid, "the change in the silo and in B after the lock was released")
     return Told("a conversation locked by another process was left alone; synced after the release", ms)
 
 

@@ -1,34 +1,16 @@
-"""A machine whose environment this process has: commands run here, in process."""
+"""Two worktrees in step, and editors that are scripts."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from editors import A, B
-from machine import Machine
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch, capsys):
-    for name in os.environ:
-        if name.startswith(("JP_", "CONVSYNC_", "XDG_", "_CONVSYNC")) or name == "NO_COLOR":
-            monkeypatch.delenv(name)
-    made = Machine(tmp_path / "machine", capsys)
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(made.home)
-    return made
+from editors import B, in_two_worktrees
 
 
 @pytest.fixture
 def pair(machine):
     """Worktrees `a` and `b`: A is projected in both; B is local."""
-    for name in "ab":
-        machine.write(machine.worktree(name, register=False), A, "one", slug="talk", title="talk")
-    machine.ok("register", machine.base / "a")
-    machine.ok("register", machine.base / "b")
+    in_two_worktrees(machine)
     machine.write(machine.silo(), B, "local")
     machine.ok("sync")
     machine.quiet()

@@ -59,7 +59,7 @@ def on_a_terminal(machine, *argv, columns=80):
     )
     os.close(theirs)
     seen = everything(ours)
-    assert process.wait(30) == 0, seen
+    assert process.wait(120) == 0, seen
     return seen
 
 

@@ -103,6 +103,6 @@ def test_phase6_edit_on_a_terminal_may_go_on(pair):
     os.close(theirs)
     os.write(ours, b"1\n")
     said = everything(ours)
-    assert process.wait(30) == 0, said
+    assert process.wait(120) == 0, said
     assert "edit again" in said
     assert contents(pair) == [NEW] * 3

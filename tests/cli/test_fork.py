@@ -144,7 +144,7 @@ def test_phase3_fork_tells_the_terminal(one):
     process = one.spawn("fork", ID, "--json", stdin=theirs, stdout=theirs, stderr=theirs, text=False, env=env)
     os.close(theirs)
     seen = everything(ours)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     document = json.loads(seen[seen.index("{") :])
     assert seen.count("\x1b]2;") == 1
     assert f"\x1b]2;{document['id']}: Private title\x07" in seen

@@ -184,7 +184,7 @@ def test_from_stdin(filled):
     }
     for text, (code, words) in rows.items():
         with filled.spawn("path", "-", stdin=-1, cwd=filled.base / "a") as running:
-            out, err = running.communicate(text, timeout=60)
+            out, err = running.communicate(text, timeout=120)
         assert (running.returncode, words in out + err) == (code, True), (text, out, err)
         assert "secret" not in err
 
@@ -192,7 +192,7 @@ def test_from_stdin(filled):
 def test_bytes_that_are_no_text_on_stdin(filled):
     """No id, exit 3, and no traceback."""
     with filled.spawn("path", "-", stdin=-1, text=False) as running:
-        _, err = running.communicate(b"\xff\xfe\n", timeout=60)
+        _, err = running.communicate(b"\xff\xfe\n", timeout=120)
     assert (running.returncode, b"no such conversation" in err) == (3, True)
 
 
@@ -260,7 +260,7 @@ def test_every_picker(filled, text, first):
     os.close(theirs)
     seen = everything(ours, b"2", b"which one")
 
-    assert running.wait(60) == 0, seen
+    assert running.wait(120) == 0, seen
     listed = [
         int(row.split()[1].removeprefix("jp-c")) for row in seen.splitlines() if "jp-c" in row.partition(" ago")[0]
     ]

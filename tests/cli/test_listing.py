@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pty
 import shutil
 import subprocess
 
 import pytest
 
-from convsync_agent.index import Filter, Status, list_conversations, load_index
+from convsync_agent.index import Filter, list_conversations, load_index
 from convsync_agent.model import Partition, Presence
-from convsync_agent.shelf import first_request, glance
-from convsync_agent.site import load_sites
-from convsync_agent.state import reader
-from convsync_agent.summary import summarise_events
+from listed import BOTH, EXTERNAL, GIT, KEYS, LOCAL, STORED, ids, index_of, listed, of_every_kind
 from machine import LONG_AGO, SECOND, as_jp, event, put
-
-BOTH, LOCAL, EXTERNAL, STORED = 17000000001, 17000000002, 18000000003, 16900000004
-KEYS = ["id", "createdAt", "lastActivityAt", "title", "status", "workspaceId", "presence", "worktrees", "events", "cwd"]
-KEYS += ["behind"]
-
-GIT = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+from terminal import everything
 
 
 @pytest.fixture
 def filled(machine):
-    """In worktree a one projected and one external; in the silo also one local; one archived in both; b empty."""
-    a = machine.worktree("a", register=False)
-    machine.write(a, BOTH, event("first", "2024-01-01 10:00:00.0"), slug="first", title="First of all")
-    machine.write(a, STORED, event("put away", "2023-01-01 10:00:00.0"), archived=True)
-    machine.ok("register", a)
-    machine.worktree("b")
-    machine.write(
-        machine.silo(),
-        LOCAL,
-        event("a", "2024-03-01 10:00:00.0"),
-        event("b", "2024-03-01 10:00:01.5"),
-        title="Only\nhere",
-    )
-    machine.write(a, EXTERNAL, event("x" * 200, "2024-02-01 10:00:00.0"))
-    return machine
-
-
-def ids(ran):
-    return [int(c["id"].removeprefix("jp-c")) for c in ran.json["conversations"]]
-
-
-def listed(machine, *flags):
-    return ids(machine.ok("ls", "--json", *flags))
-
-
-def index_of(machine, workspace="abcde"):
-    opened = reader(str(machine.base / "state" / "convsync"))
-    site = load_sites(opened, 0)[workspace]
-    opened.close()
-    return site
+    return of_every_kind(machine)
 
 
 # -- the index ------------------------------------------------------------------
@@ -89,7 +52,7 @@ def test_each_metadata_file_is_read_at_most_once(filled, monkeypatch):
     """A listing reads one metadata.json and one events.json a conversation, and none twice."""
     from convsync_agent import shelf
 
-    read = []
+    read = []  # what was read can be told in this process only: the function is the real one, counted
     real = shelf.fs.read_file
     monkeypatch.setattr(
         shelf.fs, "read_file", lambda name, fd: read.append((name, os.fstat(fd).st_ino)) or real(name, fd)
@@ -145,12 +108,16 @@ def test_table(filled):
     assert len(lines) == 4
 
 
-def test_eighty_columns(filled, monkeypatch):
+def test_eighty_columns(filled):
     """On a terminal of 80 columns no line is longer."""
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
+    ours, theirs = pty.openpty()
+    process = filled.spawn("ls", "--no-color", stdout=theirs, stderr=theirs, text=False, env={"COLUMNS": "80"})
+    os.close(theirs)
+    rows = everything(ours).splitlines()
 
-    assert max(map(len, filled.ok("ls", "--no-color").out.splitlines())) <= 80
+    assert process.wait(120) == 0, rows
+    assert len(rows) >= 3
+    assert max(map(len, rows)) <= 80
 
 
 FILTERS = [
@@ -348,136 +315,12 @@ def test_nothing_registered(machine):
     assert machine.ok("ls").out.startswith("ID")
 
 
-def test_unreadable_silo(filled, monkeypatch):
-    """A silo that cannot be listed is a storage problem that says so."""
-    from convsync_agent import index
-
-    def refuse(_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(index.scan, "list_root", refuse)
+def test_unreadable_silo(filled):
+    """A silo that cannot be listed is a storage problem that says so: here a link that goes round, also for root."""
+    live = filled.silo() / "conversations"
+    live.rename(filled.base / "aside")
+    live.symlink_to("conversations")
     ran = filled.run("ls")
 
     assert ran.code == 6
     assert "Failed to list conversations" in ran.err
-
-
-# -- the cheap reading ------------------------------------------------------------
-
-NESTED = {"a": [{"timestamp": "x"}, {}], "b": {"type": "chat_request"}}
-STREAMS = {
-    "empty": as_jp([]),
-    "one": as_jp([event("a")]),
-    "many": as_jp([event("a"), event("b", kind="turn_start"), event("c", "2024-01-01 00:00:00.123456789")]),
-    "nested": as_jp([event("a", kind="tool_call_request", id="1", name="n", arguments=NESTED), event("q")]),
-    "delta first": as_jp([{"type": "config_delta", "timestamp": "2024-01-01 00:00:00.0", "delta": NESTED}, event("q")]),
-    "rfc": as_jp([event("a", "2024-01-01T00:00:00+01:00")]),
-    "no time": as_jp([event("a"), {"type": "x"}]),
-    "bad time": as_jp([event("a", "yesterday")]),
-    "empty object": as_jp([event("a"), {}]),
-    "number": as_jp([event("a"), 3]),
-    "compact": json.dumps([event("a"), event("b")]).encode(),
-    "no last line feed": as_jp([event("a")])[:-1],
-    "tail of NUL": as_jp([event("a")]) + b"\0" * 20,
-    "cut": as_jp([event("a"), event("b")])[:-40],
-    "key with a time in its name": as_jp([{"timestamp ": 1, "type": "x"}]),
-    "text that looks like layout": as_jp([event('\n  {\n    "timestamp": \n    "type": "chat_request"')]),
-    "not an array": as_jp({"timestamp": "2024-01-01 00:00:00.0"}),
-}
-
-
-@pytest.mark.parametrize("raw", STREAMS.values(), ids=STREAMS.keys())
-def test_the_cheap_count_agrees_with_the_parser(raw):
-    """Counting by layout gives what parsing gives; the first question is found also before a damaged end."""
-    parsed, cheap = summarise_events(raw), glance(raw)
-
-    assert (cheap.events, cheap.last_activity_ms) == (parsed.events, parsed.last_activity_ms)
-    assert first_request(raw) in ({parsed.first_request} if parsed.events else {None, "a"})
-
-
-# -- show and path ------------------------------------------------------------------
-
-
-def test_show(filled):
-    """`show` has everything `ls` has, and where the copies lie, how large they are, what is kept."""
-    body = filled.ok("show", str(BOTH), "--json").json
-    row = next(c for c in filled.ok("ls", "--json").json["conversations"] if c["id"] == f"jp-c{BOTH}")
-
-    assert {k: body[k] for k in KEYS} == row
-    assert body["paths"] == [str(filled.directory(r, BOTH)) for r in (filled.silo(), filled.base / "a")]
-    assert [f["name"] for f in body["copies"][0]["files"]] == ["base_config.json", "events.json", "metadata.json"]
-    assert {f["mtime"] for c in body["copies"] for f in c["files"]} == {LONG_AGO // 1_000_000}
-    assert body["bytes"] == sum(f["bytes"] for c in body["copies"] for f in c["files"])
-    assert (body["versions"], body["attention"]) == (0, [])
-
-
-def test_show_for_people(filled):
-    """The title is shown on one line, with the id, the status and every place."""
-    out = filled.ok("show", str(LOCAL)).out
-
-    assert "Only here" in out
-    assert f"jp-c{LOCAL}" in out
-    assert str(filled.silo()) in out
-
-
-@pytest.mark.parametrize(
-    ("conversation", "root"), [(BOTH, "a"), (EXTERNAL, "a"), (LOCAL, "silo"), (STORED, "a")], ids=str
-)
-def test_path_prefers_the_worktree(filled, conversation, root):
-    """Projected and external: the worktree's directory; local: the silo's (contract 5.5)."""
-    top = filled.silo() if root == "silo" else filled.base / root
-    expected = str(filled.directory(top, conversation, archived=conversation == STORED))
-
-    assert filled.ok("path", str(conversation)).out == expected + "\n"
-    assert filled.ok("path", str(conversation), "--json").json == {"schema": 1, "path": expected, "paths": [expected]}
-
-
-def test_path_of_files(filled):
-    """Each file that is asked for is a line of its own."""
-    top = filled.directory(filled.base / "a", BOTH)
-
-    assert filled.ok("path", str(BOTH), "--events").out == f"{top}/events.json\n"
-    lines = filled.ok("path", str(BOTH), "--events", "--metadata", "--base-config").out.splitlines()
-    assert sorted(lines) == sorted(str(top / f) for f in ("events.json", "metadata.json", "base_config.json"))
-
-
-def test_path_prefers_the_current_worktree(filled, monkeypatch):
-    """Where several worktrees hold it, the one of the current directory comes first, else the first by path."""
-    b = filled.base / "b"
-    shutil.copytree(filled.directory(filled.base / "a", BOTH), b / ".jp" / "conversations" / str(BOTH))
-    at_first = filled.ok("path", str(BOTH)).out
-
-    monkeypatch.chdir(b)
-
-    assert at_first.startswith(str(filled.base / "a"))
-    assert filled.ok("path", str(BOTH)).out.startswith(str(b))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [["ls"], ["ls", "--all", "--json"], ["show", "last"], ["path", "18"], ["history", "last"], ["verify"]],
-    ids=" ".join,
-)
-def test_reading_writes_nothing(filled, command):
-    """No read-only command writes, imports or touches anything in any root."""
-    before = filled.inventory(filled.base / "a", filled.base / "b", filled.base / "data")
-
-    assert filled.run(*command).code in (0, 1)
-
-    assert filled.inventory(filled.base / "a", filled.base / "b", filled.base / "data") == before
-
-
-def test_library_filter_defaults_to_everything(filled):
-    """`Filter()` narrows nothing: the default of `ls` is the command's."""
-    rows = list_conversations([index_of(filled)])
-
-    assert {r.entry.id for r in rows} == {BOTH, LOCAL, EXTERNAL, STORED}
-    assert {r.status for r in rows} == {Status.IDLE, Status.CLOSED}
-
-
-@pytest.mark.parametrize(
-    "argv", [["--json", "-q", "--no-color", "ls"], ["--json", "ls", "--json", "--quiet"]], ids=" ".join
-)
-def test_global_options_on_both_sides(machine, argv):
-    """A global option may be given before the command, after it, or both."""
-    assert machine.ok(*argv).json["conversations"] == []

@@ -42,7 +42,7 @@ def test_phase3_a_signal_ends_the_waiting(one, number, code):
         process = one.spawn("lock", ID, "--wait", "1m", "--", "true", start_new_session=True)
         until(lambda: waiting(process))
         process.send_signal(number)
-        said = process.communicate(timeout=30)
+        said = process.communicate(timeout=120)
         assert process.returncode == code, said
         assert lock.exists()
 
@@ -101,7 +101,7 @@ def test_phase3_the_lock_that_comes_free_is_taken(one):
         process = one.spawn("lock", ID, "--wait", "1m", "--", "echo", "mine")
         until(lambda: waiting(process))
         assert process.poll() is None
-    assert process.communicate(timeout=30)[0] == "mine\n"
+    assert process.communicate(timeout=120)[0] == "mine\n"
     assert process.returncode == 0
     assert not path(one).exists()
 
@@ -115,6 +115,6 @@ def test_phase3_what_was_archived_while_we_waited_is_not_written(one):
             at = one.directory(root, ID)
             (at.parent / ".archive").mkdir(exist_ok=True)
             at.rename(at.parent / ".archive" / at.name)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (4, ""), err
     assert not path(one).exists()

@@ -10,7 +10,7 @@ import pytest
 
 from agents import in_step, status, until
 from convsync_agent.history import History
-from deaths import killing, no_strace, run, sample, seed_of_today, steps
+from deaths import dead_somewhere, no_strace, run
 from faults import World
 from jp import JP
 from machine import LONG_AGO, SECOND, WS, as_jp, event, put
@@ -249,29 +249,28 @@ def test_phase1_what_was_removed_is_not_imported(machine):
 
 @pytest.mark.slow
 def test_phase1_killed_at_any_step_it_ends_the_same(tmp_path, monkeypatch):
-    """SIGKILL, and again: one silo with everything, every content is somewhere at every moment."""
+    """SIGKILL, and again: one silo with everything, every content is somewhere at every moment.
+
+    It is the one that was changed last, as for JP: a death after the last step of all may leave both equally young.
+    """
     if no_strace():
         pytest.skip(no_strace())
-    seed = seed_of_today()
     world = World(tmp_path, monkeypatch)
     set_up(world, register=False)
     world.remember()
     argv = ["migrate", "a"]
     files = {p.read_bytes() for p in world.base.rglob("*.json")}
-    found = steps(world, argv)
-    assert len(found) > 30
-    for name, number in sample(found, KILLS, seed):
-        note = f"killed at {name} {number} (seed {seed})"
-        world.set_back()
-        run(world, argv, *killing(name, number))
+    for note in dead_somewhere(world, argv, KILLS, "migrate"):
         there = {p.read_bytes() for p in world.base.rglob("*") if p.is_file()} | world.kept()
         assert files <= there, note
         again = run(world, argv)
         assert again.returncode == 0, (note, again)
-        assert silos(world) == [f"feature-{WS}"], note
-        ids = {p.name for p in (silo(world, "feature") / "conversations").iterdir() if p.name.isdigit()}
+        [left] = silos(world)
+        assert left in {f"feature-{WS}", f"main-{WS}"}, note
+        silo_left = world.silo().parent / left
+        ids = {p.name for p in (silo_left / "conversations").iterdir() if p.name.isdigit()}
         assert ids == {str(c) for c in (ONE, MAIN, FEATURE, LOOSE)}, note
-        assert world.directory(silo(world, "feature"), ARCHIVED, archived=True), note
+        assert world.directory(silo_left, ARCHIVED, archived=True), note
         assert as_jp([event("one in main")]) in world.kept(), note
         last = run(world, [*argv, "--json"])
         assert [m["merged"] + [m["imported"]] for m in json.loads(last.stdout)["workspaces"]] == [[0]], note

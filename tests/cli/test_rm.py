@@ -254,7 +254,7 @@ def on_terminal(machine, *argv, answer):
     )
     os.close(theirs)
     seen = everything(ours, answer)
-    return process.wait(30), re.sub(r"\x1b\[[0-9;]*m", "", seen)
+    return process.wait(120), re.sub(r"\x1b\[[0-9;]*m", "", seen)
 
 
 @pytest.mark.parametrize(("answer", "left"), [(b"n", True), (b"", True), (b"y", False)])

@@ -1,12 +1,8 @@
-"""`config` and `completion`: what is in force, where it comes from, and what a shell is told."""
+"""`config`: what is in force, and where it comes from."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -99,80 +95,3 @@ def test_mistakes(machine):
 def test_bad_usage(machine, argv):
     """A group without a command, an unknown command and an unknown shell are bad usage."""
     assert machine.run(*argv).code == 2
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script(machine, shell):
-    """The script asks `convsync` itself, and says so for each of the three shells."""
-    script = machine.ok("completion", shell).out
-
-    assert f"_CONVSYNC_COMPLETE={shell}_complete" in script
-    assert machine.ok("completion", shell, "--json").json["script"].strip() == script.strip()
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script_is_sound(machine, tmp_path, shell):
-    """The shell itself takes the script, where it is installed."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed here")
-    script = tmp_path / "script"
-    script.write_text(machine.ok("completion", shell).out)
-
-    assert subprocess.run([shell, "-n", script], check=False, capture_output=True).stderr == b""
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("convsync ver", {"verify"}),
-        ("convsync --json hist", {"history"}),
-        ("convsync ls --pres", {"--presence"}),
-        ("convsync ls --sort a", {"activity"}),
-        ("convsync config s", {"show", "schema"}),
-        ("convsync completion z", {"zsh"}),
-        ("convsync nosuch reg", {"register"}),
-    ],
-)
-def test_completions(machine, words, expected):
-    """What the script asks is answered: commands, options, choices; an unknown command is no error."""
-    line = words.split(" ")
-    asked = {"_CONVSYNC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(line) - 1)}
-    done = subprocess.run(
-        [sys.executable, "-m", "convsync_cli"],
-        env={"PATH": os.environ["PATH"], **machine.env, **asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    answers = {row.partition(",")[2] for row in done.stdout.splitlines()}
-    assert done.stderr == ""
-    assert expected <= answers
-
-
-def test_completion_in_bash(machine, tmp_path):
-    """In a real bash the script completes: its function is defined and fills COMPREPLY."""
-    if shutil.which("bash") is None:
-        pytest.skip("bash is not installed here")
-    script = tmp_path / "script"
-    script.write_text(machine.ok("completion", "bash").out)
-    (tmp_path / "convsync").write_text(f'#!/bin/sh\nexec {sys.executable} -m convsync_cli "$@"\n')
-    (tmp_path / "convsync").chmod(0o755)
-    words = "COMP_WORDS=(convsync regis); COMP_CWORD=1"
-    ask = f"source {script}; {words}; _convsync_completion convsync; echo ${{COMPREPLY[@]}}"
-
-    env = {**machine.env, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", ask], env=env, capture_output=True, text=True, check=False)
-
-    assert done.stdout.split() == ["register"], done.stderr
-
-
-@pytest.mark.parametrize(
-    "command", ["ls", "show", "path", "history", "restore", "accept", "verify", "config", "completion"]
-)
-def test_every_command_has_an_example(machine, command):
-    """`--help` of every command says what it does and gives an example."""
-    out = machine.ok(command, "--help").out
-
-    assert "Example:" in out
-    assert f"convsync {command}" in out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convsync_agent.config import load, mistakes_in
+from convsync_agent.config import load, mistakes_of, without_value
 from convsync_agent.errors import UsageProblem
 
 
@@ -15,7 +15,7 @@ def test_mistakes_for_a_log_hold_no_value(tmp_path):
 
     with pytest.raises(UsageProblem) as raised:
         load(str(file), env)
-    told = mistakes_in(raised.value)
+    told = [without_value(m) for m in mistakes_of(raised.value)]
 
     assert len(told) == 4
     assert "hunter2" in raised.value.message

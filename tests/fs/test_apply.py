@@ -14,22 +14,11 @@ import time
 import pytest
 
 from agents import until
-from changes import CHANGES, C, Story, at
+from changes import CHANGES, Story, at
 from convsync_agent import kernel
 from convsync_agent.results import Done, Failed, Postponed
-from faults import Faults, World
+from faults import Faults
 from machine import WS
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """The silo and the worktrees a and b hold one conversation, in step, with a base."""
-    made = World(tmp_path, monkeypatch)
-    for name in "ab":
-        made.write(made.enroll(name), C, "one", "two", slug="t", title="t")
-    made.register("a", "b")
-    return made
-
 
 # -- the result ----------------------------------------------------------------------
 

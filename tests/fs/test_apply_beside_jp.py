@@ -11,18 +11,7 @@ from agents import in_step
 from changes import INTRUDER, C, Story, at, events_only, extras
 from convsync_agent.plan import AddExtras, Import
 from convsync_agent.results import Done, Failed, Postponed
-from faults import World
 from machine import LONG_AGO, WS, put
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """The silo and the worktrees a and b hold one conversation, in step, with a base."""
-    made = World(tmp_path, monkeypatch)
-    for name in "ab":
-        made.write(made.enroll(name), C, "one", "two", slug="t", title="t")
-    made.register("a", "b")
-    return made
 
 
 @pytest.mark.parametrize("where", ["live", "archived"])
@@ -39,13 +28,19 @@ def test_an_import_beside_a_directory_that_jp_just_made_is_dropped(world, where)
     assert found == [f"{C}-another-title"]
 
 
-@pytest.mark.parametrize("name", ["NOTE.md", "sub/x"])
-def test_an_edit_beside_an_unmanaged_file_that_is_durable_already_is_done_at_once(world, name):
-    """A file that both have does not get in the way of a change to the stream."""
+def durable_note(world, name):
+    """An unmanaged file of the worktree a that the silo has, too."""
     path = at(world, "a") / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("one")
     world.sync()
+    return path
+
+
+@pytest.mark.parametrize("name", ["NOTE.md", "sub/x"])
+def test_an_edit_beside_an_unmanaged_file_that_is_durable_already_is_done_at_once(world, name):
+    """A file that both have does not get in the way of a change to the stream."""
+    durable_note(world, name)
     world.sync()
     events_only(world)
     with world.engine() as engine:
@@ -86,10 +81,7 @@ def test_an_unmanaged_file_of_any_name_goes_over(world, name):
 @pytest.mark.parametrize("name", ["NOTE.md", "sub/x"])
 def test_an_unmanaged_file_that_changes_in_place_goes_over_at_the_next_sync(world, name):
     """The directory does not change with it; the disk is the truth all the same (R6)."""
-    path = at(world, "a") / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("one")
-    world.sync()
+    path = durable_note(world, name)
     path.write_text("two")
     world.sync()
     assert (at(world, "silo") / name).read_text() == "two"

@@ -14,18 +14,7 @@ from changes import CHANGES, INTRUDER, LATER, C, Story, at, events_only
 from convsync_agent import kernel, place, staging
 from convsync_agent.plan import Import
 from convsync_agent.results import Done, Postponed
-from faults import World
 from machine import WS, put
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """The silo and the worktrees a and b hold one conversation, in step, with a base."""
-    made = World(tmp_path, monkeypatch)
-    for name in "ab":
-        made.write(made.enroll(name), C, "one", "two", slug="t", title="t")
-    made.register("a", "b")
-    return made
 
 
 def replaced(path):

@@ -20,7 +20,7 @@ def errands():
     made.close()
 
 
-def sent(errands, script, *, said=b"", limit=30.0):
+def sent(errands, script, *, said=b"", limit=120.0):
     ended = queue.SimpleQueue()
     errands.send(["/bin/sh", "-c", script], said, limit=limit, ended=ended.put)
     return ended
@@ -38,14 +38,14 @@ def sent(errands, script, *, said=b"", limit=30.0):
 )
 def test_how_it_ended(errands, script, why, capfd):
     """The exit code is said, what it printed is thrown away; one that reads nothing is no failure."""
-    assert sent(errands, script, said=b"x" * 200_000).get(timeout=30) == why
+    assert sent(errands, script, said=b"x" * 200_000).get(timeout=120) == why
     assert capfd.readouterr() == ("", "")
 
 
 def test_it_gets_everything_on_stdin(errands, tmp_path):
     """Byte for byte, more than a pipe holds, and then the end."""
     said = os.urandom(300_000)
-    assert sent(errands, f"cat > {tmp_path}/out", said=said).get(timeout=30) == ""
+    assert sent(errands, f"cat > {tmp_path}/out", said=said).get(timeout=120) == ""
     assert (tmp_path / "out").read_bytes() == said
 
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_run(errands):
     """That is a failure like another, and stops nothing."""
     ended = queue.SimpleQueue()
     errands.send(["/no/such/command"], b"", limit=1.0, ended=ended.put)
-    assert ended.get(timeout=30).startswith("cannot be run")
+    assert ended.get(timeout=120).startswith("cannot be run")
 
 
 def gone(pid):
@@ -66,9 +66,10 @@ def gone(pid):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
 def test_a_time_limit_ends_the_whole_group(errands, tmp_path):
-    """What it started ends with it."""
-    ended = sent(errands, f"sleep 600 & echo $! > {tmp_path}/child; wait", limit=6.0)
-    assert ended.get(timeout=60) == "not done in 6 s"
+    """What it started ends with it; nobody waits for it meanwhile."""
+    ended = sent(errands, f"sleep 600 & echo $! > {tmp_path}/child; wait", limit=5.0)
+    assert ended.empty()
+    assert ended.get(timeout=120) == "not done in 5 s"
     child = int((tmp_path / "child").read_text())
     until(lambda: gone(child), "its child is gone")
 
@@ -81,7 +82,7 @@ def test_closing_leaves_nothing_behind(tmp_path):
     until((tmp_path / "pid").exists)
     errands.close()
 
-    assert ended.get(timeout=30) == "signal 9"
+    assert ended.get(timeout=120) == "signal 9"
     assert gone(int((tmp_path / "pid").read_text()))
 
 

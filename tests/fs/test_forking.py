@@ -11,14 +11,12 @@ import time
 import pytest
 
 from agents import FILES, in_step, until
-from convsync_agent import state
-from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
 from convsync_agent.forking import begin, fork
 from convsync_agent.locks import conversation_lock
 from convsync_agent.model import METADATA
-from convsync_agent.settings import Settings
 from convsync_agent.summary import parse_timestamp
+from faults import opened_engine
 from machine import WS, as_jp, event, put
 
 A = 17_000_000_001
@@ -38,14 +36,8 @@ def engine(machine):
     (at / "NOTE.md").write_text("mine")
     for name in "ab":
         machine.ok("register", machine.base / name)
-    opened = state.writer(str(machine.base / "state/convsync"))
-    yield Engine(opened, str(machine.base / "data/convsync"), Settings())
-    opened.close()
-
-
-@pytest.fixture
-def site(engine):
-    return engine.sites[WS]
+    with opened_engine(machine) as opened:
+        yield opened
 
 
 def tree(site, name):
@@ -200,7 +192,7 @@ def test_phase3_a_source_that_is_written_all_the_time(machine, engine, site):
 def test_phase3_no_two_forks_have_one_id(machine, engine, site):
     """Made at the same time by several processes: each has an id of its own, and all that belongs to it."""
     running = [machine.spawn("fork", A, "--json") for _ in range(4)]
-    answers = [p.communicate(timeout=60) for p in running]
+    answers = [p.communicate(timeout=120) for p in running]
     assert [p.returncode for p in running] == [0] * 4, answers
     ids = {json.loads(out)["id"] for out, _ in answers}
     assert len(ids) == 4

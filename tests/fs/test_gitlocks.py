@@ -28,7 +28,7 @@ def tree(tmp_path):
 def editor(tree, *argv):
     """A `git` command whose editor is open: it has said so, and stays until the end of the block."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(20)
+    ours.settimeout(120)
     words = ["git", "-C", str(tree.top), *argv]
     env = ENV | {"GIT_EDITOR": "sh -c 'echo open; read line'"}
     with ours, subprocess.Popen(words, env=env, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL) as git:
@@ -37,7 +37,7 @@ def editor(tree, *argv):
             assert ours.recv(4) == b"open"
             yield
             ours.sendall(b"\n")
-            assert git.wait(20) == 0
+            assert git.wait(120) == 0
         finally:
             git.kill()
 

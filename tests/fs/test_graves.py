@@ -17,6 +17,7 @@ import pytest
 from convsync_agent.graves import TOMBSTONE, Graves
 from convsync_agent.model import Unit
 from convsync_agent.safety import Tombstone
+from deaths import dying
 from faults import Faults
 
 WS, C = "abcde", 17_000_000_001
@@ -204,23 +205,11 @@ def test_a_fault_at_each_step_leaves_the_old_or_the_new(tmp_path, monkeypatch, k
     assert at > 3
 
 
-KILLED = """
-import os, signal, sys
-from convsync_agent.graves import Graves
-from convsync_agent.model import Unit
-left = int(sys.argv[2])
-def wrap(real):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
-for name in "open mkdir write fsync rename fchmod".split():
-    setattr(os, name, wrap(getattr(os, name)))
-Graves(sys.argv[1]).add("abcde", 17000000001, {Unit.STREAM: [(None, b"f" * 16)]})
-"""
+KILLED = dying(
+    "from convsync_agent.graves import Graves\nfrom convsync_agent.model import Unit",
+    ("open", "mkdir", "write", "fsync", "rename", "fchmod"),
+    "Graves(sys.argv[1]).add('abcde', 17000000001, {Unit.STREAM: [(None, b'f' * 16)]})",
+)
 
 
 def test_a_kill_at_each_step_forgets_nothing(graves):
@@ -228,7 +217,7 @@ def test_a_kill_at_each_step_forgets_nothing(graves):
     bury(graves, {Unit.STREAM: [A]})
     for at in range(100):
         code = subprocess.run(
-            [sys.executable, "-c", KILLED, graves.data_dir, str(at)], check=False, timeout=60
+            [sys.executable, "-c", KILLED, graves.data_dir, str(at)], check=False, timeout=120
         ).returncode
         assert code in (0, -signal.SIGKILL)
         assert A in graves.find(WS, C).digests[Unit.STREAM]
@@ -247,5 +236,5 @@ def test_several_processes_add_at_once(graves):
         "    Graves(sys.argv[1]).add('abcde', 17000000001, {Unit.METADATA: [(bytes([me, n]) * 8,)]})\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, graves.data_dir, str(n)]) for n in range(4)]
-    assert [p.wait(60) for p in running] == [0] * 4
+    assert [p.wait(120) for p in running] == [0] * 4
     assert len(graves.find(WS, C).digests[Unit.METADATA]) == 80

@@ -11,14 +11,13 @@ import time
 import pytest
 
 from agents import in_step
-from convsync_agent import locks, state
-from convsync_agent.engine import Engine
+from convsync_agent import locks
 from convsync_agent.errors import LockHeld, NotFound, Refused
 from convsync_agent.guard import held
 from convsync_agent.index import load_index
 from convsync_agent.locks import BusyError, conversation_lock
 from convsync_agent.model import EVENTS, INTENTS, METADATA, Presence, Projection, Unit
-from convsync_agent.settings import Settings
+from faults import opened_engine
 from machine import WS, as_jp, event, put
 
 A = 17_000_000_001
@@ -29,14 +28,8 @@ def engine(machine):
     """One registered worktree, `a`, with one projected conversation."""
     machine.write(machine.worktree("a", register=False), A, "one")
     machine.ok("register", machine.base / "a")
-    opened = state.writer(str(machine.base / "state/convsync"))
-    yield Engine(opened, str(machine.base / "data/convsync"), Settings())
-    opened.close()
-
-
-@pytest.fixture
-def site(engine):
-    return engine.sites[WS]
+    with opened_engine(machine) as opened:
+        yield opened
 
 
 def entry(site, conversation=A):

@@ -61,6 +61,16 @@ def test_a_canary_that_nobody_hears_ends_the_watcher(net, clock, tmp_path):
     assert net.due().dead == "its canary was not seen"
 
 
+def test_a_signal_directory_that_went_is_made_anew_and_watched_anew(net, clock, tmp_path):
+    """A service manager may clear up where commands ask us; nobody hears what is put there then."""
+    (tmp_path / SIGNALS).rmdir()
+    clock[0] += SHORTEST
+    assert net.due().dead == ""
+    assert (tmp_path / SIGNALS).is_dir()
+    clock[0] += SHORTEST
+    assert net.due().dead == "its canary was not seen"
+
+
 def test_a_watcher_whose_thread_died_is_dead(clock, tmp_path):
     """Whatever became of the canary."""
     watching = Watching()

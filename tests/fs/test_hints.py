@@ -7,26 +7,8 @@ import pytest
 
 from convsync_agent import mounts
 from convsync_agent.hints import Change, Hint, Verb, Watched, hint_of, locate, meaning
-from convsync_agent.inotify import InotifyWatcher
 from convsync_agent.watch import choose_watcher
-from watching import Ear, Root, _python
-
-
-@pytest.fixture
-def root(tmp_path):
-    return Root(tmp_path / "ws" / "silo")
-
-
-@pytest.fixture
-def ear():
-    return Ear()
-
-
-@pytest.fixture
-def inotify(ear):
-    made = InotifyWatcher(ear.queue.put)
-    yield made
-    made.close()
+from watching import _python
 
 
 @pytest.mark.parametrize(
@@ -141,8 +123,9 @@ def test_limits(inotify, root):
     if not os.path.exists("/proc/sys/fs/inotify"):
         pytest.skip("no inotify here")
     held = inotify.arm(root.path, silo=True).watches
-    limits = mounts.watch_limits()
+    use = mounts.inotify_use()
 
-    assert held <= limits.used_hint <= limits.maximum
-    assert limits.sysctl == "fs.inotify.max_user_watches"
+    assert held <= use.watches <= use.most_watches
+    assert 1 <= use.instances
+    assert {"fs.inotify.max_user_watches", "user.max_inotify_watches"} >= {use.sysctl_watches}
     assert not mounts.needs_polling("/proc")

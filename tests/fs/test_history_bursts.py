@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from convsync_agent import kernel
 from convsync_agent.history import History
 from convsync_agent.model import Unit
-from keeping import ID, KILLED, STEPS, WS, Disk, child, contents, dot_names, hexes, keep, objects, place
+from keeping import ID, WS, Disk, child, contents, dot_names, hexes, keep, killed, objects, place
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_batch_syncs_each_file_system_it_wrote_to(history, monkeypatch):
 
 def test_a_kill_at_each_step_of_a_batch_leaves_whole_versions(tmp_path):
     """SIGKILL before any step of a burst: each version is whole, sweep clears the rest, the content then is kept."""
-    script = KILLED[: KILLED.index("files =")] + (
+    burst = (
         "history = History(sys.argv[1])\n"
         "with history.batch():\n"
         "    for raw in (b'1', b'2'):\n"
@@ -176,7 +176,7 @@ def test_a_kill_at_each_step_of_a_batch_leaves_whole_versions(tmp_path):
     for n in range(1000):
         history = History(str(tmp_path / f"{n}"))
         keep(history, b"old")
-        code = child(script, history.data_dir, n, " ".join(STEPS)).wait(60)
+        code = killed(burst, history, n)
         assert contents(history) in ([b"old"], [b"1", b"old"], [b"2", b"1", b"old"])
         assert code in (0, -signal.SIGKILL)
         history = History(history.data_dir)
@@ -207,7 +207,7 @@ except OSError as error:
 
 def test_a_file_that_does_not_fit_leaves_nothing_half_done(history):
     """A real refusal by the OS in mid-write comes out as the OSError it is, and the half file is gone."""
-    assert child(FULL, history.data_dir).wait(60) == 1
+    assert child(FULL, history.data_dir).wait(120) == 1
     assert dot_names(history) == []
     assert objects(history, conversation=1) == set(hexes(b"{}"))
     assert history.versions(WS, 1) == []

@@ -11,7 +11,7 @@ import pytest
 
 from convsync_agent.history import History
 from convsync_agent.model import Unit
-from keeping import ID, KILLED, STEPS, WS, Disk, child, contents, dot_names, hexes, keep, objects, place
+from keeping import ID, KEEP, STEPS, WS, Disk, contents, dot_names, hexes, keep, killed, objects, place
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path):
     for n in range(1000):
         history = History(str(tmp_path / f"{n}"))
         keep(history, b"old")
-        code = child(KILLED, history.data_dir, n, " ".join(STEPS)).wait(60)
+        code = killed(KEEP, history, n)
         assert contents(history) in ([b"new", b"old"], [b"old"])
         assert code in (0, -signal.SIGKILL)
         assert code or contents(history) == [b"new", b"old"]
@@ -90,14 +90,12 @@ def test_a_kill_at_each_step_leaves_the_old_or_the_new(tmp_path):
 
 def test_a_kill_in_pruning_leaves_whole_versions(tmp_path):
     """SIGKILL before any step of a prune: every version that is left reads back, and the next prune finishes."""
-    script = KILLED[: KILLED.index("files =")] + (
-        "History(sys.argv[1]).prune(None, 9, keep_days=9, keep_versions=1, max_bytes=1 << 40)"
-    )
+    prune = "History(sys.argv[1]).prune(None, 9, keep_days=9, keep_versions=1, max_bytes=1 << 40)"
     for n in range(1000):
         history = History(str(tmp_path / f"{n}"))
         for raw in (b"1", b"2", b"3"):
             keep(history, raw)
-        code = child(script, history.data_dir, n, f"{' '.join(STEPS)} unlink rmdir").wait(60)
+        code = killed(prune, history, n, "unlink", "rmdir")
         assert contents(history)[:1] == [b"3"]
         assert code in (0, -signal.SIGKILL)
         history.sweep()

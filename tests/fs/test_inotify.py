@@ -12,39 +12,7 @@ from convsync_agent.hints import Change, Hint
 from convsync_agent.inotify import InotifyWatcher
 from convsync_agent.poll import PollingWatcher
 from convsync_agent.watch import observer_watcher
-from watching import AGENT, IN_ROOM, MAKERS, ROOM, Ear, Root, silence
-
-
-@pytest.fixture
-def root(tmp_path):
-    return Root(tmp_path / "ws" / "silo")
-
-
-@pytest.fixture
-def ear():
-    return Ear()
-
-
-@pytest.fixture(params=MAKERS)
-def watcher(request, ear):
-    made = MAKERS[request.param](ear.queue.put)
-    yield made
-    made.close()
-    assert made.watches == 0
-    assert not made.healthy()
-
-
-@pytest.fixture
-def armed(watcher, root):
-    assert watcher.arm(root.path, silo=True).failed == ()
-    return watcher
-
-
-@pytest.fixture
-def inotify(ear):
-    made = InotifyWatcher(ear.queue.put)
-    yield made
-    made.close()
+from watching import AGENT, IN_ROOM, ROOM, Root, silence
 
 
 @pytest.mark.parametrize("kind", ["WRITTEN", "TOUCHED", "GONE"])

@@ -59,7 +59,7 @@ def test_phase3_racing_for_one_lock_file(tmp_path, kinds):
     for one in racing:
         one.start()
     for one in racing:
-        one.join(60)
+        one.join(120)
     assert [one.exitcode for one in racing] == [0] * len(kinds)
     said = Path(log).read_text().split()
     assert said.count("one") > 5

@@ -258,7 +258,7 @@ def test_two_terminals_at_once(silo):
             for name in ("one", "two"):
                 jp_reads(silo, "env", name, "JP_SESSION")
     finally:
-        codes = [p.wait(60) for p in running]
+        codes = [p.wait(120) for p in running]
 
     assert codes == [0, 0]
     for name in ("one", "two"):

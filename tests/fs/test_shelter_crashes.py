@@ -16,6 +16,7 @@ from convsync_agent import fs, kernel
 from convsync_agent.keepsake import MANIFEST
 from convsync_agent.objects import TEMP
 from convsync_agent.shelter import Shelter
+from deaths import dying
 from faults import Faults
 from machine import as_jp, event, put
 from sheltered import MTIME, T0, WS, C, Silo, contents
@@ -130,22 +131,11 @@ def test_many_together_wait_for_the_disk_once(silo, monkeypatch):
     assert silo.restored() == contents(top)
 
 
-KILLED = """
-import os, pickle, signal, sys
-from convsync_agent.shelter import Shelter
-data, left, copy = sys.argv[1], int(sys.argv[2]), pickle.loads(bytes.fromhex(sys.argv[3]))
-def wrap(real):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
-for name in "mkdir write fsync rename fchmod unlink utime".split():
-    setattr(os, name, wrap(getattr(os, name)))
-Shelter(data).keep("abcde", copy, at_ms=5)
-"""
+KILLED = dying(
+    "import pickle\nfrom convsync_agent.shelter import Shelter\ncopy = pickle.loads(bytes.fromhex(sys.argv[3]))",
+    ("mkdir", "write", "fsync", "rename", "fchmod", "unlink", "utime"),
+    "Shelter(sys.argv[1]).keep('abcde', copy, at_ms=5)",
+)
 
 
 def test_a_kill_at_each_step_leaves_the_old_or_the_new(silo):
@@ -156,7 +146,7 @@ def test_a_kill_at_each_step_leaves_the_old_or_the_new(silo):
         new = contents(silo.write(str(at + 1), mtime_ns=MTIME + at))
         copy = pickle.dumps(silo.copy()).hex()
         code = subprocess.run(
-            [sys.executable, "-c", KILLED, str(silo.data), str(at), copy], check=False, timeout=60
+            [sys.executable, "-c", KILLED, str(silo.data), str(at), copy], check=False, timeout=120
         ).returncode
         assert code in (0, -signal.SIGKILL)
         assert silo.restored(shelter=Shelter(str(silo.data))) in (base, new)
@@ -190,7 +180,7 @@ def test_several_processes_keep_at_once(silo):
         subprocess.Popen([sys.executable, "-c", KEEPER, str(silo.data), copies], stdout=subprocess.PIPE)
         for _ in range(3)
     ]
-    assert [p.communicate(timeout=60)[0] for p in running] == [b""] * 3
+    assert [p.communicate(timeout=120)[0] for p in running] == [b""] * 3
     assert [p.returncode for p in running] == [0] * 3
     assert [raw for _, raw, _ in silo.shelter.read(WS, C)][2]
     assert silo.names() == {MANIFEST, *(f.held for f in silo.shelter.held(WS, C).files)}

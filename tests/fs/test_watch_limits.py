@@ -16,7 +16,7 @@ subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', root], check=True)
 os.makedirs(root + '/conversations/1-x')
 q = queue.SimpleQueue(); w = InotifyWatcher(q.put); w.arm(root, silo=False)
 subprocess.run(['umount', root], check=True)
-while q.get(timeout=20).change is not Change.ROOT: pass
+while q.get(timeout=120).change is not Change.ROOT: pass
 print('heard')
 """
 
@@ -71,12 +71,12 @@ with tempfile.TemporaryDirectory() as base:
     q = queue.SimpleQueue(); w = PollingWatcher(q.put, interval=0.02)
     w.arm(base, silo=False)
     os.chmod(f'{base}/conversations', 0)
-    first = q.get(timeout=20)
+    first = q.get(timeout=120)
     os.chmod(f'{base}/conversations', 0o700)
     os.mkdir(f'{base}/conversations/2-x')
     listed = []
     while '2-x' not in listed:
-        hint = q.get(timeout=20)
+        hint = q.get(timeout=120)
         if hint.change == 'listing': listed.append(hint.conversation_dir)
     print(first.detail, listed)
 """

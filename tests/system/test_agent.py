@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from agents import Sampler, in_step, runtime, status, until
+from agents import PATIENCE, Sampler, in_step, runtime, status, until
+from convsync_agent.health import SHORTEST
 from machine import as_jp, event, put
 
 A, B = 17_000_000_001, 17_000_000_002
@@ -55,7 +56,7 @@ def trio(machine, agent):
         machine.write(machine.base / name, A, "one", "two")
     for name in "abc":
         machine.ok("register", machine.base / name)
-    agent()
+    machine.agent = agent()
     return machine
 
 
@@ -121,7 +122,7 @@ def test_a_title_rename_follows(trio):
 
 
 def test_a_locked_conversation_is_deferred_and_others_go_on(trio):
-    """Somebody holds JP's lock: that one waits, the rest sync, and it follows within a second of the release."""
+    """Somebody holds JP's lock: that one waits, the rest sync, and it follows by itself when the lock goes."""
     trio.write(trio.base / "a", B, "other")
     until(lambda: in_step(trio, B, trio.base / "a", trio.silo()))
     changed = as_jp([event("locked out")])
@@ -131,10 +132,7 @@ def test_a_locked_conversation_is_deferred_and_others_go_on(trio):
         until(lambda: in_step(trio, B, trio.base / "a", trio.silo()))
         until(lambda: status(trio)["verdict"] == "pending")
         assert (trio.directory(trio.silo(), A) / "events.json").read_bytes() != changed
-    released = time.monotonic()
-    until(lambda: in_step(trio, A, trio.base / "a", trio.base / "b", trio.silo()))
-
-    assert time.monotonic() - released < 1.0
+    until(lambda: in_step(trio, A, trio.base / "a", trio.base / "b", trio.silo()), "it follows", SHORTEST / 2)
 
 
 def test_a_broken_file_is_held_named_and_mended(trio):
@@ -161,7 +159,7 @@ def test_both_sides_edited_while_nobody_looked(machine, agent):
     until(lambda: in_step(machine, A, machine.base / "a", machine.silo()))
 
     assert ["theirs"] == machine.questions(machine.base / "a", A)
-    assert ["conflict"] == [e["kind"] for e in status(machine)["attention"]]
+    until(lambda: ["conflict"] == [e["kind"] for e in status(machine)["attention"]], "told")
     kept = machine.ok("history", A, "--json").json["versions"]
     assert any(v["events"] == 1 and v["unit"] == "stream" for v in kept)
 
@@ -182,7 +180,7 @@ def test_kill_in_a_burst_and_restart_brings_everything_in_step(machine, agent):
             if number == ids[10 * round_number // 2 + 5]:
                 one.kill()
     agent()
-    until(lambda: all(in_step(machine, n, tree, machine.silo()) for n in ids), "in step", 30)
+    until(lambda: all(in_step(machine, n, tree, machine.silo()) for n in ids), "in step")
     until(lambda: not list(machine.base.rglob(".convsync/c*")), "staging is empty")
 
     # What the dead agent had placed but not yet recorded looks like an edit of that side: kept and said, not lost.
@@ -197,7 +195,6 @@ def test_sigterm_drains_what_is_dirty(machine, agent):
     machine.ok("sync")
     one = agent()
     put(machine.directory(tree, A) / "events.json", as_jp([event("last words")]))
-    time.sleep(0.002)  # the event has to reach the queue; how fast is not what is tested
 
     assert one.stop() == 0
     machine.ok("sync")
@@ -209,26 +206,26 @@ def test_only_one_agent_runs(machine, agent):
     machine.worktree("a")
     first = agent()
     second = machine.spawn("agent")
-    _, err = second.communicate(timeout=20)
+    _, err = second.communicate(timeout=PATIENCE)
 
     assert second.returncode == 4
     assert f"pid {first.process.pid}" in err
 
 
 def test_register_and_unregister_are_seen_by_a_running_agent(machine, agent):
-    """The registry changes under a running agent: it follows within a second, by itself."""
+    """The registry changes under a running agent: it follows by itself, and does not wait for the net."""
     machine.worktree("a")
     agent()
     tree = machine.worktree("b")
     until(
         lambda: "b" in [os.path.basename(t["path"]) for w in runtime(machine)["workspaces"] for t in w["worktrees"]],
-        "",
-        1.5,
+        "registered",
+        SHORTEST / 2,
     )
     machine.write(tree, B, "new")
     until(lambda: in_step(machine, B, tree, machine.silo()))
     machine.ok("unregister", tree)
-    until(lambda: 1 == sum(len(w["worktrees"]) for w in runtime(machine)["workspaces"]), "", 1.5)
+    until(lambda: 1 == sum(len(w["worktrees"]) for w in runtime(machine)["workspaces"]), "let go", SHORTEST / 2)
 
 
 def test_a_killed_agent_is_stale_and_a_stopped_one_stopped(machine, agent):
@@ -272,7 +269,7 @@ def test_the_lock_is_really_jps(trio):
         fcntl.flock(file, fcntl.LOCK_EX)
         put(trio.directory(trio.base / "a", A) / "events.json", as_jp([event("x")]))
         until(lambda: runtime(trio) and status(trio)["workspaces"][0]["worktrees"][0]["counts"]["deferred"] == 1)
-    lock.unlink()
+    lock.unlink(missing_ok=True)  # the agent may have had it by now, and removed it
     until(lambda: in_step(trio, A, trio.base / "a", trio.silo()))
 
 
@@ -294,6 +291,7 @@ def test_logs_hold_ids_and_no_text(trio):
     put(trio.directory(trio.base / "a", B) / "events.json", b"[" + secret.encode())
     until(lambda: [e for e in status(trio)["attention"] if e["kind"] == "held"])
     told = json.dumps(status(trio))
+    trio.agent.kill()  # nothing comes or goes while it is read; told to stop it would take runtime.json away
     texts = [p.read_bytes() for p in trio.base.glob("agent-*.log")]
     texts += [p.read_bytes() for p in (trio.base / "state").rglob("*") if p.is_file()]
 

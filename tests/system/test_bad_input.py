@@ -374,4 +374,6 @@ def test_the_agent_survives_all_of_it_at_once(machine, agent):
         until(lambda: in_step(machine, A, tree, machine.silo()))
 
     assert one.process.poll() is None
-    assert len(NAMED) - 1 <= len({e["conversation"] for e in status(machine)["attention"] if e["kind"] == "held"})
+    until(
+        lambda: len(NAMED) - 1 <= len({e["conversation"] for e in status(machine)["attention"] if e["kind"] == "held"})
+    )

@@ -10,18 +10,9 @@ import pytest
 
 from agents import in_step, status, until
 from machine import as_jp, event, put
+from repository import ENV, LONG_SINCE, committed_twice, git
 
 A = 17_000_000_001
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-
-
-LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
-
-
-def git(at, *argv, **env):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO, **env}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
 
 
 def told(machine, kind="behind"):
@@ -39,17 +30,7 @@ def write(machine, tree, *questions, **metadata):
 @pytest.fixture
 def repo(machine):
     """Worktree a is a repository; its conversation was committed with one turn and then with three."""
-    tree = machine.worktree("a", register=False)
-    machine.write(tree, A, "one")
-    git(tree, "init", "-q", "-b", "main")
-    (tree / ".gitignore").write_text(".convsync\n")
-    git(tree, "add", "-A")
-    git(tree, "commit", "-qm", "old", **LONG_SINCE)
-    git(tree, "branch", "old")
-    write(machine, tree, "one", "two", "three")
-    git(tree, "commit", "-qam", "new", **LONG_SINCE)
-    machine.ok("register", tree)
-    return tree
+    return committed_twice(machine, A, lambda tree: write(machine, tree, "one", "two", "three"))
 
 
 @pytest.fixture
@@ -86,6 +67,7 @@ def test_behind_stays_behind_while_the_durable_copy_moves_on(machine, live):
     until(lambda: told(machine), "behind")
     write(machine, other, "one", "two", "three", "four")
     until(lambda: durable(machine) == ["one", "two", "three", "four"], "durable")
+    until(lambda: in_step(machine, A, other, machine.silo()), "its metadata, too")
     assert machine.questions(live, A) == ["one"]
     assert told(machine)
     machine.ok("verify")
@@ -266,7 +248,7 @@ def test_a_merge_with_its_editor_open_is_waited_for_and_taken_over(machine, live
     until(lambda: told(machine), "behind")
     opened, go_on = machine.base / "opened", machine.base / "go-on"
     waits = f"sh -c 'touch {opened}; while [ ! -e {go_on} ]; do sleep 0.02; done'"
-    env = {"PATH": os.environ["PATH"], "HOME": str(live), **WHO, "GIT_EDITOR": waits}
+    env = ENV | {"GIT_EDITOR": waits}
     with subprocess.Popen(["git", "-C", str(live), "merge", "--no-ff", "--edit", "other"], env=env) as merging:
         try:
             until(opened.exists, "the editor of the message")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agents import PATIENCE
 from convsync_agent import sample
 from convsync_agent.names import dirname
 
@@ -57,7 +58,7 @@ class Stage:
     def play(self, *argv, **env):
         """One demo to its end; nothing of it runs afterwards."""
         demo = self.start(*argv, **env)
-        out, err = demo.communicate(timeout=90)
+        out, err = demo.communicate(timeout=200)
         assert not alive(demo.pid)
         assert list(self.home.iterdir()) == []
         return demo.returncode, out, err
@@ -163,7 +164,7 @@ def test_interrupted_it_cleans_up(stage, number):
         if "the agent runs" in line:
             break
     os.kill(demo.pid, number)
-    out, err = demo.communicate(timeout=30)
+    out, err = demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 128 + number, out + err
     assert not alive(demo.pid)
     assert stage.left == []

@@ -10,22 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agents import in_step, status, until
-from convsync_agent.history import History
+from agents import PATIENCE, in_step, status, until
 from disks import Memory, no_disks
-from machine import WS, as_jp, event, put
-
-A = 17_000_000_001
-NEW = as_jp([event("one"), event("edited")])
+from editors import NEW, A, contents, in_two_worktrees, kept, private
+from machine import as_jp, event, put
 
 
 @pytest.fixture
 def one(machine):
     """A is projected in `a` and `b`. `script(body)` is an editor; it says where it is open, and stays until told."""
-    for name in "ab":
-        machine.write(machine.worktree(name, register=False), A, "one", slug="talk", title="talk")
-    machine.ok("register", machine.base / "a")
-    machine.ok("register", machine.base / "b")
+    in_two_worktrees(machine)
     machine.ok("sync")
     machine.quiet()
     (machine.base / "new").write_bytes(NEW)
@@ -49,22 +43,8 @@ def editing(machine, body=WAITING, **settings):
 
 def finish(machine, process):
     (machine.base / "done").touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
-
-
-def contents(machine):
-    roots = [machine.silo(), machine.base / "a", machine.base / "b"]
-    return [(machine.directory(r, A) / "events.json").read_bytes() for r in roots]
-
-
-def kept(machine):
-    known = History(str(machine.base / "data/convsync"))
-    return {raw for m in known.versions(WS, A) for _, raw, _ in known.read(WS, A, m.version)}
-
-
-def private(machine):
-    return list((machine.base / "data/convsync").glob("editing-*"))
 
 
 def test_phase6_edit_beside_an_agent(one, agent):
@@ -112,7 +92,7 @@ def test_phase6_edit_that_is_ended_keeps_what_was_saved(one, number):
     old = contents(one)
     process = editing(one)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "convsync restore" in err) == (4, True), err
     assert contents(one) == old
     assert NEW in kept(one)
@@ -124,7 +104,7 @@ def test_phase6_edit_that_is_killed_is_swept_and_its_text_kept(one):
     old = contents(one)
     process = editing(one, stdout=None, stderr=None)
     process.kill()
-    process.wait(60)
+    process.wait(PATIENCE)
     for _ in range(2):
         assert sweeping(one) == 0
         assert len(private(one)) == 1
@@ -143,7 +123,7 @@ def test_phase6_edit_that_was_killed_is_swept_by_the_agent(one, agent):
     """A start finds it, too."""
     process = editing(one, stdout=None, stderr=None)
     process.kill()
-    process.wait(60)
+    process.wait(PATIENCE)
     (one.base / "done").touch()
     holder = private(one)[0]
     until(lambda: _free(holder), "the editor is gone")
@@ -154,7 +134,7 @@ def test_phase6_edit_that_was_killed_is_swept_by_the_agent(one, agent):
 
 def sweeping(machine):
     """Another `edit`, that changes nothing."""
-    return machine.spawn("edit", A, "-e", env={"EDITOR": "true"}, stdout=None, stderr=None).wait(60)
+    return machine.spawn("edit", A, "-e", env={"EDITOR": "true"}, stdout=None, stderr=None).wait(PATIENCE)
 
 
 def _free(directory):
@@ -202,14 +182,14 @@ def test_phase6_edit_of_a_silo_that_is_read_only(one):
 
 def test_phase6_edit_waits_for_the_lock_at_the_end(one):
     """JP works while the editor ends: its lock is waited for, and what it did not change is written after it."""
-    process = editing(one, env={"JP_LOCK_DURATION": "30s"})
+    process = editing(one, env={"JP_LOCK_DURATION": "5m"})
     with one.holding(A):
         (one.base / "done").touch()
         until(lambda: not _editor_runs(process.pid), "the editor has ended")
         time.sleep(0.3)  # nothing to wait for: that it does not write is what is looked at
         assert process.poll() is None
         assert contents(one)[0] != NEW
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert contents(one) == [NEW] * 3
 
@@ -222,7 +202,7 @@ def test_phase6_edit_interrupted_while_it_waits_keeps_the_text(one):
         until(lambda: not _editor_runs(process.pid), "the editor has ended")
         until(lambda: _waits(process.pid), "it waits for the lock")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "your text is kept" in err) == (130, True), err
     assert (NEW in kept(one), private(one)) == (True, [])
     assert contents(one)[0] != NEW

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from agents import status, until
+from agents import PATIENCE, status, until
 
 A, B = 17_457_886_043, 17_457_990_001
 SECRET = "canary-slug-and-text"
@@ -37,7 +37,7 @@ def test_an_idle_agent_says_nothing(one, agent):
         return seen[0] == seen[1] and seen[0]
 
     before = until(still)
-    until(canary.exists, "the canary went out", patience=90)
+    until(canary.exists, "the canary went out", patience=180)
 
     assert until(still) == before
 
@@ -71,7 +71,7 @@ def test_a_fault_of_ours_is_told_with_its_traceback(one, agent):
     db.close()
     running = agent(wait=False)
 
-    assert running.process.wait(30) == 1
+    assert running.process.wait(PATIENCE) == 1
     (told,) = [x for x in running.lines() if x["level"] == "error"]
     assert told["event"] == "gave up"
     frames = told["exception"][0]["frames"]

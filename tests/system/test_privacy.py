@@ -10,24 +10,17 @@ import json
 import os
 import shutil
 import stat
-import subprocess
+import tarfile
 
 import pytest
 
 from agents import in_step, status, until
 from machine import as_jp, event, put
+from repository import LONG_SINCE, git
 
 CANARY = "canary"
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}
 PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE = range(17_000_000_001, 17_000_000_009)
 ALL = (PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE)
-
-
-def git(at, *argv):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO, **LONG_SINCE}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
 
 
 def say(machine, tree, conversation, *texts):
@@ -60,10 +53,10 @@ def trees(machine):
     git(a, "init", "-q", "-b", "main")
     (a / ".gitignore").write_text(f".convsync\n*-notes\n.jp/conversations/[!.]*\n!.jp/conversations/{BEHIND}-*\n")
     git(a, "add", "-A")
-    git(a, "commit", "-qm", "old")
+    git(a, "commit", "-qm", "old", **LONG_SINCE)
     git(a, "branch", "old")
     say(machine, a, BEHIND, "one", "two")
-    git(a, "commit", "-qam", "new")
+    git(a, "commit", "-qam", "new", **LONG_SINCE)
     shutil.copytree(a / ".jp/conversations", b / ".jp/conversations")
     for tree in (a, b):
         machine.ok("register", tree)
@@ -77,7 +70,7 @@ def everything_goes_wrong(machine, a, b, agent):
         say(machine, tree, CONFLICT, text)
     one = agent("--set", "log.level=debug", "-v")
     until(lambda: "conflict" in told(machine), "a conflict")
-    until(lambda: all(kept(machine, c) for c in ALL), "kept copies", patience=45)
+    until(lambda: all(kept(machine, c) for c in ALL), "kept copies")
     say(machine, a, PLAIN, "one", "two")
     until(lambda: in_step(machine, PLAIN, a, b, machine.silo()), "an edit")
     put(machine.directory(a, PLAIN) / "metadata.json", as_jp({"title": CANARY, "last_activated_at": "2024-01-01 0:0"}))
@@ -86,12 +79,12 @@ def everything_goes_wrong(machine, a, b, agent):
     with machine.holding(REMOVED):
         for root in (a, machine.silo()):
             shutil.rmtree(machine.directory(root, REMOVED))
-    git(a, "checkout", "-q", "old")
+    git(a, "checkout", "-q", "old", **LONG_SINCE)
     shutil.rmtree(machine.directory(machine.silo(), LOST))
     source = machine.directory(b, DOUBLED)
     shutil.copytree(source, source.with_name(f"{DOUBLED}-{CANARY}-again"))
     for kind in ("conflict", "held", "removed", "behind", "lost"):
-        until(lambda kind=kind: kind in told(machine), f"{kind} told", patience=45)
+        until(lambda kind=kind: kind in told(machine), f"{kind} told")
     machine.ok("undo", PLAIN)
     with machine.holding(GONE):
         say(machine, b, GONE, "unsaved")
@@ -137,8 +130,14 @@ def test_nothing_that_was_said_is_anywhere_but_in_conversations_history_and_tras
             ("rm", HELD, DOUBLED, "--yes"),
             ("remove-worktree", a),
             ("register", b),
+            ("doctor",),
+            ("--json", "doctor"),
+            ("doctor", "--scan", "--json"),
+            ("doctor", "--bundle", machine.base / "run/bundle.tgz"),
         )
     ]
+    with tarfile.open(machine.base / "run/bundle.tgz") as archive:
+        archive.extractall(machine.base / "run", filter="data")
     running.kill()  # nothing comes or goes while it is read; told to stop it would take runtime.json away
     written = [p for top in ("state", "run", "config") for p in (machine.base / top).rglob("*") if p.is_file()]
     written += list(machine.base.glob("agent-*.log"))

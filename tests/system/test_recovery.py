@@ -2,115 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import time
 
 import pytest
 
 from agents import FILES, in_step, status, until
-from convsync_cli.context import Context
+from departures import (
+    GOING,
+    A,
+    B,
+    C,
+    all_held,
+    described,
+    entries,
+    ids,
+    is_back,
+    is_gone,
+    make_again,
+    picture,
+    settled,
+    state_of,
+)
 from machine import as_jp, event, put
-
-A, B, C = 17_000_000_001, 17_000_000_002, 17_000_000_003
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-
-
-def git(at, *argv):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
-
-
-def described(machine, path):
-    """What `status` says of one worktree."""
-    trees = [t for w in status(machine)["workspaces"] for t in w["worktrees"]]
-    return next((t for t in trees if t["path"] == str(path)), None)
-
-
-def state_of(machine, path):
-    found = described(machine, path)
-    return found and found["state"]
-
-
-def entries(machine, kind):
-    return [e for e in status(machine)["attention"] if e["kind"] == kind]
-
-
-def picture(machine, root, conversation):
-    """Name, bytes and mtimes of one copy; None where there is none."""
-    at = machine.directory(root, conversation)
-    if at is None:
-        return None
-    return at.name, [(f, (at / f).read_bytes(), (at / f).stat().st_mtime_ns) for f in FILES if (at / f).exists()]
-
-
-def ids(root):
-    top = root / ".jp" / "conversations"
-    return sorted(p.name for p in top.iterdir() if not p.name.startswith(".")) if top.is_dir() else []
-
-
-@pytest.fixture
-def pair(machine):
-    """A repository `main` with a linked worktree `b` on branch b: A and B in both, ignored by git; C in main only."""
-    main, tree = machine.worktree("main", register=False), machine.base / "b"
-    git(main, "init", "-q", "-b", "main")
-    (main / ".gitignore").write_text(".jp/conversations/\n")
-    git(main, "add", ".")
-    git(main, "commit", "-qm", "start")
-    git(main, "worktree", "add", "-q", "-b", "b", str(tree))
-    for number in (A, B, C):
-        machine.write(main, number, f"about {number}", slug="some-title", title="some title")
-    machine.ok("register", main)
-    for number in (A, B):
-        at = machine.directory(main, number)
-        shutil.copytree(at, machine.store(tree) / "conversations" / at.name)
-    (machine.directory(machine.silo(), A) / "QUERY_MESSAGE.md").write_text("draft")
-    (machine.directory(machine.silo(), A) / "notes.txt").write_text("unmanaged")
-    machine.ok("register", tree)
-    machine.main, machine.tree = main, tree
-    machine.held = {n: picture(machine, machine.silo(), n) for n in (A, B)}
-    return machine
-
-
-@pytest.fixture
-def live(pair, agent):
-    def again():
-        pair.agent = agent()
-
-    pair.again = again
-    again()
-    until(lambda: all(in_step(pair, n, pair.main, pair.tree, pair.silo()) for n in (A, B)), "in step")
-    until(lambda: status(pair)["verdict"] == "in-sync", "in sync")
-    return pair
-
-
-def is_gone(machine):
-    return until(lambda: state_of(machine, machine.tree) == "missing", "missing")
-
-
-def is_back(machine):
-    return until(lambda: state_of(machine, machine.tree) == "watching", "watching again")
-
-
-def all_held(machine):
-    """Both projections are there, byte for byte, with their times and names, and nothing beside them."""
-    return {n: picture(machine, machine.tree, n) for n in (A, B)} == machine.held and len(ids(machine.tree)) == 2
-
-
-def settled(machine):
-    """Long enough after a worktree came back that it would have got its projections."""
-    time.sleep(4.5)  # two seconds of quiet and two between two looks: that nothing happens is what is observed
-    return True
-
-
-GOING = {
-    "git": lambda m: git(m.main, "worktree", "remove", str(m.tree)),
-    "git --force": lambda m: git(m.main, "worktree", "remove", "--force", str(m.tree)),
-    "rm -rf": lambda m: shutil.rmtree(m.tree),
-    "to the trash": lambda m: (m.tree.rename(m.base / "trash"), shutil.rmtree(m.base / "trash")),
-}
+from repository import git
 
 
 @pytest.mark.parametrize("how", GOING)
@@ -133,11 +48,6 @@ def test_what_a_worktree_held_is_durable_when_it_goes(live, how):
     live.agent.stop()
     again = described(live, live.tree)
     assert (again["state"], again["since"], again["counts"]) == ("missing", told["since"], told["counts"])
-
-
-def make_again(machine, branch="b"):
-    git(machine.main, "worktree", "prune")
-    git(machine.main, "worktree", "add", "-q", str(machine.tree), branch)
 
 
 @pytest.mark.parametrize("how", GOING)
@@ -221,7 +131,7 @@ def test_the_setting_decides(pair, agent, setting):
     is_back(pair)
     assert settled(pair)
     assert ids(pair.tree) == []
-    assert len(entries(pair, "missing")) == (setting == "ask")
+    until(lambda: len(entries(pair, "missing")) == (setting == "ask"), "offered, or not")
     done = pair.ok("--json", "recover", pair.tree).json
     assert done["restored"] == [f"jp-c{A}", f"jp-c{B}"]
     assert all_held(pair)
@@ -275,12 +185,16 @@ def test_what_it_held_survives_a_restart_of_the_agent(live):
 
 
 def test_git_at_work_is_waited_for(live):
-    """While there is an index.lock nothing is put back."""
+    """While there is an index.lock nothing is put back. Here git's own last act leaves one behind."""
     GOING["git"](live)
     is_gone(live)
+    hook = live.main / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ntouch "$(git rev-parse --absolute-git-dir)/index.lock"\n')
+    hook.chmod(0o755)
     make_again(live)
     lock = live.main / ".git" / "worktrees" / "b" / "index.lock"
-    lock.write_text("")
+    assert lock.exists()
     is_back(live)
     assert settled(live)
     assert ids(live.tree) == []
@@ -321,199 +235,3 @@ def test_without_git_a_directory_made_anew_gets_its_projections_back(live):
     is_back(live)
     assert settled(live)
     assert ids(live.tree) == []
-
-
-# -- moved --------------------------------------------------------------------------
-
-
-def test_git_worktree_move_is_followed(live):
-    """The registration goes along, with its records: nothing is imported or written anew."""
-    before = [picture(live, live.silo(), n) for n in (A, B, C)]
-    git(live.main, "worktree", "move", str(live.tree), str(live.base / "moved"))
-    until(lambda: state_of(live, live.base / "moved") == "watching", "followed")
-    assert described(live, live.tree) is None
-    assert [picture(live, live.silo(), n) for n in (A, B, C)] == before
-    until(lambda: status(live)["verdict"] == "in-sync", "in sync")
-    put(live.directory(live.base / "moved", A) / "events.json", as_jp([event("after the move")]))
-    until(lambda: in_step(live, A, live.base / "moved", live.main, live.silo()), "watched at its new path")
-
-
-def test_a_plain_mv_is_followed_once_git_knows(live):
-    """Until then the old path is missing and stays watched; moved back, it is there again."""
-    live.tree.rename(live.base / "moved")
-    is_gone(live)
-    (live.base / "moved").rename(live.tree)
-    is_back(live)
-    assert all_held(live)
-    live.tree.rename(live.base / "moved")
-    is_gone(live)
-    git(live.base / "moved", "worktree", "repair")
-    until(lambda: state_of(live, live.base / "moved") == "watching", "followed")
-    assert described(live, live.tree) is None
-
-
-def test_a_mv_without_git_ends_the_old_entry_where_the_new_path_is_registered(live, monkeypatch):
-    """The same directory, seen there twice, a minute apart: by then the entry of the old path is over."""
-    from convsync_agent import returning
-    from convsync_agent.agenda import Agenda
-
-    plain = live.worktree("plain")
-    at = live.directory(live.main, C)
-    shutil.copytree(at, plain / ".jp/conversations" / at.name)
-    until(lambda: in_step(live, C, plain, live.silo()), "in step")
-    until(lambda: state_of(live, plain) == "watching", "watched")
-    live.agent.stop()
-    plain.rename(live.base / "elsewhere")
-    live.ok("register", live.base / "elsewhere")
-    monkeypatch.setattr(returning, "MOVED_NS", 0)
-    with Context().engine() as engine:
-        for site in engine.sites.values():
-            engine.rescan(site)
-        agenda = Agenda()
-        returning.Returning().run(engine, agenda)
-        assert agenda.reload
-    assert described(live, plain) is None
-    assert state_of(live, live.base / "elsewhere") == "watching"
-    assert picture(live, live.base / "elsewhere", C) == picture(live, live.silo(), C)
-
-
-# -- by command -----------------------------------------------------------------------
-
-
-def test_recover_into_another_worktree_of_the_workspace(live):
-    """What is there already is found and not touched; a dry run writes nothing at all."""
-    GOING["git"](live)
-    is_gone(live)
-    live.agent.stop()
-    other = live.worktree("other")
-    live.write(other, B, "of its own", mtime_ns=1)
-    roots = (other, live.silo(), live.main, live.base / "data")
-    before = live.inventory(*roots)
-    told = live.ok("--json", "recover", live.tree, "--into", other, "--dry-run").json
-    assert (told["restored"], told["found"], told["dry_run"]) == ([f"jp-c{A}"], [f"jp-c{B}"], True)
-    assert live.inventory(*roots) == before
-    done = live.ok("--json", "recover", live.tree, "--into", other).json
-    assert (done["restored"], done["found"], done["into"]) == ([f"jp-c{A}"], [f"jp-c{B}"], str(other))
-    assert picture(live, other, A) == live.held[A]
-    assert live.ok("recover", live.tree, "--into", other).out.startswith("nothing to put back")
-    live.ok("sync")
-    live.ok("verify")
-
-
-REFUSED = {
-    "nothing is there": (lambda m: ["recover", m.tree], 4),
-    "not registered": (lambda m: ["recover", m.home], 3),
-    "into one that is not registered": (lambda m: ["recover", m.tree, "--into", m.home], 3),
-    "into another workspace": (lambda m: ["recover", m.tree, "--into", m.worktree("x", "other")], 4),
-    "into one that is never written to": (lambda m: ["recover", m.tree, "--into", m.plain()], 4),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_recover_refuses(live, what):
-    """Nothing is written then, and the hint says what to type."""
-    GOING["git"](live)
-    is_gone(live)
-
-    def plain():
-        tree = live.worktree("plain", register=False)
-        live.ok("register", "--no-refresh", tree)
-        return tree
-
-    live.plain = plain
-    argv, code = REFUSED[what][0](live), REFUSED[what][1]
-    before = live.inventory(live.silo() / "conversations")
-    ran = live.run(*argv)
-    assert (ran.code, "hint: " in ran.err) == (code, True), ran
-    assert live.inventory(live.silo() / "conversations") == before
-
-
-@pytest.mark.parametrize("running", [True, False])
-def test_remove_worktree_makes_sure_and_removes(live, running):
-    """What was not durable yet is by then; the worktree stays registered, as missing, and can come back."""
-    if not running:
-        live.agent.stop()
-    put(live.directory(live.tree, A) / "events.json", as_jp([event("one"), event("last words")]))
-    done = live.ok("--json", "remove-worktree", live.tree).json
-    assert not live.tree.exists()
-    assert (done["removed"], done["conversations"], done["kept"]) == (True, 2, [])
-    assert live.questions(live.silo(), A) == ["one", "last words"]
-    until(lambda: state_of(live, live.tree) == "missing", "missing")
-    assert str(live.tree).encode() not in git(live.main, "worktree", "list").stdout
-    if not running:
-        live.again()
-    make_again(live)
-    until(lambda: in_step(live, A, live.tree, live.silo()), "put back")
-
-
-def test_remove_worktree_keeps_what_the_silo_cannot_take(pair):
-    """A broken file that nobody has seen yet: its bytes are in the history before git removes it."""
-    put(pair.directory(pair.tree, A) / "events.json", b'[{"timestamp": "2023-11-14 22:13:20.0", "type": "chat_req')
-    pair.ok("remove-worktree", pair.tree)
-    assert not pair.tree.exists()
-    versions = pair.ok("--json", "history", A).json["versions"]
-    assert [v["from"] for v in versions if v["unit"] == "stream"] == [str(pair.tree)]
-
-
-def test_remove_worktree_refuses_what_is_not_durable_and_keeps_it_when_forced(pair):
-    """A file that cannot travel because a running JP has the lock; with --force it is in the history first."""
-    (pair.directory(pair.tree, B) / "notes.txt").write_text("only here")
-    with pair.holding(B):
-        ran = pair.run("remove-worktree", pair.tree)
-        assert (ran.code, f"jp-c{B}" in ran.err, "--force" in ran.err) == (4, True, True), ran
-        assert (pair.directory(pair.tree, B) / "notes.txt").read_text() == "only here"
-        done = pair.ok("--json", "remove-worktree", "--force", pair.tree).json
-    assert not pair.tree.exists()
-    assert done["kept"] == [f"jp-c{B}"]
-    versions = pair.ok("--json", "history", B).json["versions"]
-    assert [(v["from"], v["unit"]) for v in versions if v["unit"] == "extras"] == [(str(pair.tree), "extras")]
-
-
-def test_remove_worktree_refuses_what_cannot_be_kept_even_when_forced(pair):
-    """A link in place of a file: nobody can say what it stands for tomorrow."""
-    at = pair.directory(pair.tree, A) / "events.json"
-    at.rename(pair.base / "aside.json")
-    at.symlink_to(pair.base / "aside.json")
-    for argv in ([], ["--force"]):
-        ran = pair.run("remove-worktree", *argv, pair.tree)
-        assert (ran.code, f"jp-c{A}" in ran.err) == (4, True), ran
-    assert pair.tree.exists()
-
-
-def test_what_git_refuses_is_passed_on(pair):
-    """An uncommitted file is git's own reason; --force is passed on."""
-    (pair.tree / "work.txt").write_text("not committed")
-    ran = pair.run("remove-worktree", pair.tree)
-    assert (ran.code, "contains modified or untracked files" in ran.err) == (4, True), ran
-    assert (pair.tree / "work.txt").exists()
-    pair.ok("remove-worktree", "--force", pair.tree)
-    assert not pair.tree.exists()
-
-
-NOT_REMOVED = {
-    "the main worktree": (lambda m: m.main, 4),
-    "not registered": (lambda m: m.home, 3),
-    "gone already": (lambda m: (shutil.rmtree(m.tree), m.tree)[1], 3),
-}
-
-
-@pytest.mark.parametrize("what", NOT_REMOVED)
-def test_remove_worktree_wants_a_linked_registered_one(pair, what):
-    """Anything else is an error that says what to do."""
-    path, code = NOT_REMOVED[what][0](pair), NOT_REMOVED[what][1]
-    ran = pair.run("remove-worktree", path)
-    assert (ran.code, "hint: " in ran.err) == (code, True), ran
-
-
-def test_a_change_that_could_not_be_saved_is_told(live):
-    """JP holds the lock, the worktree goes at once: what is known of the loss is said, with sizes, and stays said."""
-    with live.holding(A):
-        put(live.directory(live.tree, A) / "events.json", as_jp([event("one"), event("never seen again")]))
-        until(lambda: described(live, live.tree)["counts"]["deferred"] == 1, "deferred")
-        live.tree.rename(live.base / "trash")
-        is_gone(live)
-        told = until(lambda: entries(live, "lost"), "told")
-    assert told[0]["conversation"] == f"jp-c{A}"
-    assert "bytes" in told[0]["detail"]
-    assert " s before" in told[0]["detail"]
-    assert status(live)["verdict"] == "attention"

@@ -88,7 +88,9 @@ def test_the_level_of_the_log(one, agent):
     ids = itertools.count(B)
 
     def heard():
-        one.write(one.base / "a", next(ids), "heard")
+        conversation = next(ids)
+        one.write(one.base / "a", conversation, "heard")
+        until(lambda: one.directory(one.silo(), conversation))  # one at a time, until the level is in force
         return cycles(running)
 
     told = until(heard)

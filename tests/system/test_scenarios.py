@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,11 @@ import pytest
 from agents import in_step, status, until
 from convsync_cli.context import Context
 from machine import WS, as_jp, event, put
+from repository import LONG_SINCE, git
 
 A = 17_000_000_001
 MANY = range(17_000_000_001, 17_000_001_001)
-WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-WHO |= {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_CONFIG_GLOBAL": os.devnull}
-LONG_SINCE = {"GIT_COMMITTER_DATE": "2023-11-14T22:13:20Z"}  # a commit of this moment would vouch for an edit
-
-
-def git(at, *argv, **env):
-    settings = {"PATH": os.environ["PATH"], "HOME": str(at), "GIT_CONFIG_NOSYSTEM": "1", **WHO, **env}
-    return subprocess.run(["git", "-C", str(at), *argv], check=True, capture_output=True, env=settings)
+MANY_PATIENCE = 300.0
 
 
 def look_at_everything():
@@ -151,16 +144,17 @@ def test_s1_s3_s7_with_a_thousand_conversations(machine, agent):
     assert len(durable) == 3 * len(MANY)
 
     git(main, "checkout", "-q", "old")  # S3
-    until(lambda: kinds(machine) == {"behind": len(MANY)}, "all of them behind", patience=60)
+    until(lambda: kinds(machine) == {"behind": len(MANY)}, "all of them behind", MANY_PATIENCE)
     assert files_of(machine.silo()) == files_of(b / ".jp") == durable
     git(main, "checkout", "-q", "main")
-    until(lambda: kinds(machine) == {}, "none is behind any more", patience=60)
+    until(lambda: kinds(machine) == {}, "none is behind any more", MANY_PATIENCE)
 
     for path, first in ((b, 0), (c, 20)):
         for conversation in MANY[first : first + 20]:
             put(machine.directory(path, conversation) / "events.json", as_jp([event("one"), event(path.name)]))
     everywhere = [machine.silo(), main / ".jp", b / ".jp", c / ".jp"]
     until(lambda: all(files_of(r) == files_of(b / ".jp") for r in everywhere), "the last turns are everywhere")
+    until(lambda: status(machine)["verdict"] == "in-sync", "nothing is left in staging, which git would stumble over")
     durable = files_of(machine.silo())
     assert [machine.questions(machine.silo(), n)[1] for n in (MANY[0], MANY[20], MANY[40])] == ["b", "c", "two"]
     git(main, "worktree", "remove", "--force", str(b))  # S1

@@ -65,7 +65,7 @@ def test_what_was_moved_is_followed_and_what_was_copied_is_not(two):
     shutil.rmtree(source)
 
     everywhere = {"silo", "a", "b"}
-    until(lambda: where(two, ARCHIVED) == everywhere, "archived everywhere", patience=60)
+    until(lambda: where(two, ARCHIVED) == everywhere, "archived everywhere")
     until(lambda: where(two, BY_HAND) == everywhere, "archived by hand everywhere")
     until(lambda: where(two, BACK) == set(), "live everywhere")
     until(lambda: [e["kind"] for e in status(two)["attention"]] == ["split"], "the copied one is split")

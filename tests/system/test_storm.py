@@ -93,7 +93,7 @@ def test_a_storm_of_writers_ends_in_step(machine, agent):
             machine.directory(a, FIRST + number) / "metadata.json",
             as_jp({"last_activated_at": "2025-02-02 00:00:00.0"}),
         )
-    until(lambda: all(in_step(machine, FIRST + n, a, b, machine.silo()) for n in range(COUNT)), "in step", 20)
+    until(lambda: all(in_step(machine, FIRST + n, a, b, machine.silo()) for n in range(COUNT)), "in step")
     until(lambda: status(machine)["verdict"] in ("in-sync", "attention"))
 
     assert [] == errors

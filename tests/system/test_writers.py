@@ -18,7 +18,7 @@ CONVERSATIONS = [17_000_000_001 + n for n in range(20)]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 110)
+@pytest.mark.timeout(SECONDS + 900)
 def test_no_acknowledged_event_is_lost_however_often_the_agent_dies(machine, agent):
     """Four writers, two worktrees: every event that a writer was done with is in a root or in the history.
 
@@ -42,7 +42,7 @@ def test_no_acknowledged_event_is_lost_however_often_the_agent_dies(machine, age
     for writer in started:
         assert writer.process.returncode == 0, (seed, writer.log.read_text())
 
-    until(lambda: all(same(machine, c) for c in CONVERSATIONS), f"in step (seed {seed})", 30)
+    until(lambda: all(same(machine, c) for c in CONVERSATIONS), f"in step (seed {seed})")
     until(lambda: status(machine)["agent"]["queue"] == 0, "idle")
     total = 0
     for conversation in CONVERSATIONS:
@@ -55,9 +55,7 @@ def test_no_acknowledged_event_is_lost_however_often_the_agent_dies(machine, age
     assert [] == [line for line in one.lines() if line["level"] in ("error", "critical")]
 
 
-@pytest.mark.parametrize(
-    "writes", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["100", "1000"]
-)
+@pytest.mark.parametrize("writes", [100, pytest.param(1000, marks=pytest.mark.slow)], ids=["100", "1000"])
 def test_two_agents_at_once(machine, agent, writes):
     """Two writers, each in a worktree of its own, on the same two conversations: no event is lost.
 
@@ -72,11 +70,11 @@ def test_two_agents_at_once(machine, agent, writes):
     one = agent()
     started = [start(machine, number, seed, conversations, writes=writes) for number in range(2)]
     for writer in started:
-        writer.process.wait(500)
+        writer.process.wait()
         assert writer.process.returncode == 0, (seed, writer.log.read_text())
         assert len(writer.done()) == writes
 
-    until(lambda: all(same(machine, c) for c in conversations), f"in step (seed {seed})", 60)
+    until(lambda: all(same(machine, c) for c in conversations), f"in step (seed {seed})")
     until(lambda: status(machine)["agent"]["queue"] == 0, "idle")
     for conversation in conversations:
         texts = machine.questions(machine.silo(), conversation)

@@ -18,9 +18,13 @@ def agent(context: Context) -> int:
     Logs go to stderr: readable on a terminal, JSON lines elsewhere. Only one agent runs per user. SIGHUP
     makes it read its settings again; a mistake in them changes nothing and is told.
     """
+    import faulthandler  # noqa: PLC0415
+
     from convsync_agent import logs  # noqa: PLC0415
     from convsync_agent.inforce import InForce  # noqa: PLC0415
     from convsync_agent.loop import Agent  # noqa: PLC0415
+
+    faulthandler.enable()  # a watchdog ends us with SIGABRT: files and lines say where we hung, and nothing else
 
     def read() -> Settings:
         context.forget_settings()

@@ -45,7 +45,7 @@ def locks(context: Context) -> int:
         output.document({"locks": [_as_json(*row) for row in rows]})
     elif rows:
         shown = [_as_row(sites[key], file) for key, file in rows]
-        output.table(("CONVERSATION", "STATE", "PID", "SESSION", "SINCE", "WHERE"), shown)
+        output.table(("CONVERSATION", "STATE", "PID", "SESSION", "SINCE", "WHERE"), shown, path=True)
     elif not context.quiet:
         output.line("no conversation is locked")
     return 0

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from convsync_cli.target import Target
 
 WORKTREE = "--worktree"
+TARGET = click.argument("target", default="")
+WHICH = click.option(
+    WORKTREE, "worktree", metavar="PATH", help="Which one; the current one, or the only one, by default."
+)
 
 
 @command(
@@ -28,8 +32,8 @@ WORKTREE = "--worktree"
     example="convsync project last --worktree ~/code/feature",
     short_help="Copy a local conversation into a worktree.",
 )
-@click.argument("target", default="")
-@click.option(WORKTREE, "worktree", metavar="PATH", help="Which one; the current one, or the only one, by default.")
+@TARGET
+@WHICH
 def project(context: Context, target: str, worktree: str | None) -> int:
     """Create the projection of one conversation in one worktree: from then on both are kept in step.
 
@@ -44,8 +48,8 @@ def project(context: Context, target: str, worktree: str | None) -> int:
     example="convsync unproject last --worktree ~/code/feature",
     short_help="Take a conversation out of a worktree; it stays durable.",
 )
-@click.argument("target", default="")
-@click.option(WORKTREE, "worktree", metavar="PATH", help="Which one; the current one, or the only one, by default.")
+@TARGET
+@WHICH
 def unproject(context: Context, target: str, worktree: str | None) -> int:
     """Delete the projection of one conversation in one worktree: the conversation is local there, in the silo only.
 
@@ -59,7 +63,7 @@ def unproject(context: Context, target: str, worktree: str | None) -> int:
 
 
 @command("import", example="convsync import --all", short_help="Make external conversations durable now.")
-@click.argument("target", default="")
+@TARGET
 @click.option("--all", "everything", is_flag=True, help="Every conversation that only a worktree has.")
 @click.option(WORKTREE, "worktree", metavar="PATH", help="Only what lies in this worktree.")
 def import_(context: Context, target: str, everything: bool, worktree: str | None) -> int:  # noqa: FBT001

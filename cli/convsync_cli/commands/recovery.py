@@ -12,6 +12,7 @@ from convsync_cli.command import command
 from convsync_cli.context import Context
 
 if TYPE_CHECKING:
+    from convsync_agent.leaving import Left
     from convsync_agent.recovering import Recovered
 
 
@@ -76,24 +77,25 @@ def _tell(context: Context, done: Recovered, *, dry: bool) -> None:
 )
 @click.argument("path")
 @click.option("--force", is_flag=True, help="Keep what is not durable in the history first; passed on to git, too.")
-def remove_worktree(context: Context, path: str, force: bool) -> int:  # noqa: FBT001
+@click.option("--check", is_flag=True, help="Make sure, and stop there: for hooks of whoever else removes it.")
+def remove_worktree(context: Context, path: str, force: bool, check: bool) -> int:  # noqa: FBT001
     """Sync the git worktree at or above PATH, read all of it back, then run `git worktree remove`.
 
     Refuses while anything in it is not durable, and says what. With --force that goes into the history
     first; what cannot even be read there is a reason to refuse all the same. It stays registered: made
-    again on the same branch it gets its projections back.
+    again on the same branch it gets its projections back. `convsync hooks` makes a git alias of it.
     """
     from convsync_agent.leaving import leave  # noqa: PLC0415
 
     with context.engine() as engine:
-        done = leave(engine, path, force=force)
+        done = leave(engine, path, force=force, check=check)
     context.tell_agent()
     conversations, files = (sum(getattr(r, n) for r in done.receipts) for n in ("conversations", "files"))
     if context.as_json:
         output.document(
             {
                 "worktree": done.worktree,
-                "removed": True,
+                "removed": done.removed,
                 "conversations": conversations,
                 "files": files,
                 "bytes": sum(r.bytes for r in done.receipts),
@@ -104,8 +106,14 @@ def remove_worktree(context: Context, path: str, force: bool) -> int:  # noqa: F
     elif not context.quiet:
         for conversation in sorted(done.kept):
             output.line(f"kept in the history: {id_text(conversation)} (convsync history {id_text(conversation)})")
-        output.line(
-            f"removed {output.tilde(done.worktree)}: its {output.plural(conversations, 'conversation')} are durable"
-            f" ({output.plural(files, 'file')} read before)"
-        )
+        output.line(_removed(done, conversations, files))
     return 0
+
+
+def _removed(done: Left, conversations: int, files: int) -> str:
+    where = output.tilde(done.worktree)
+    if not done.receipts:
+        return f"{'removed ' if done.removed else ''}{where}: no .jp was in it, so no conversation"
+    its = f"its {output.plural(conversations, 'conversation')} {'is' if conversations == 1 else 'are'} durable"
+    read = f"({output.plural(files, 'file')} read)"
+    return f"removed {where}: {its} {read}" if done.removed else f"{where} may go: {its} {read}"

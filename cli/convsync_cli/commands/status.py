@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
+from convsync_agent.errors import UsageProblem
 from convsync_cli import output
 from convsync_cli.command import command
 from convsync_cli.context import Context
@@ -24,7 +24,7 @@ WORDS = {
 @command("status", example="convsync status --check", short_help="What is safe, what is not, what to type.")
 @click.argument("path", default="")
 @click.option("--compact", is_flag=True, help="One line.")
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C; in a pipe, at each change.")
 @click.option("--check", is_flag=True, help="Exit with the verdict: 0 fine, 1 attention, 6 degraded, 7 no agent.")
 def status(context: Context, path: str, compact: bool, watch: bool, check: bool) -> int:  # noqa: FBT001
     """Show what every registered worktree holds and whether all of it is durable.
@@ -32,13 +32,16 @@ def status(context: Context, path: str, compact: bool, watch: bool, check: bool)
     With an agent the answer is the agent's, asked now. Without one the disk itself is looked at: what
     was recorded holds where nothing changed since, everything else is pending.
     """
-    if watch and not context.as_json:
+    if watch and (context.as_json or check):
+        raise UsageProblem("--watch goes with neither --json nor --check", hint="convsync status --watch", code="watch")
+    if watch:
         return _watch(context, path, compact=compact)
     found = gather(context, path)
     if context.as_json:
         output.document(found)
     else:
-        show(context, found, compact=compact)
+        for line in lines_of(context, found, compact=compact):
+            output.line(line)
     if not check:
         return 0
     return CHECK.get(found["verdict"], 0 if found["agent"]["state"] == "running" else 7)
@@ -52,37 +55,40 @@ def gather(context: Context, path: str = "") -> dict[str, Any]:
 
 
 def _watch(context: Context, path: str, *, compact: bool) -> int:
-    try:
-        while True:
-            found = gather(context, path)
-            if output.is_terminal():
-                output.clear()
-            show(context, found, compact=compact)
-            time.sleep(1.0)
-    except KeyboardInterrupt:
-        return 0
+    import json  # noqa: PLC0415
+
+    from convsync_cli.watching import Look, watch  # noqa: PLC0415
+
+    def look() -> Look:
+        found = gather(context, path)
+        since = {a["since"] for a in found["attention"] if a["kind"] == "deaf"}  # the time of the look itself
+        mark = json.dumps([a | {"since": None} if a["since"] in since else a for a in found["attention"]])
+        rest = {"verdict": found["verdict"], "agent": found["agent"]["state"], "workspaces": found["workspaces"]}
+        return Look(lines_of(context, found, compact=compact), mark + json.dumps(rest))
+
+    return watch(look)
 
 
-def show(context: Context, found: dict[str, Any], *, compact: bool) -> None:
+def lines_of(context: Context, found: dict[str, Any], *, compact: bool) -> list[str]:
+    """What a person is shown."""
     agent = found["agent"]
     verdict = found["verdict"]
     said = output.colored(WORDS[verdict], COLORS[verdict])
     if compact:
-        output.line(_compact(found))
-        return
-    output.line(f"convsync {agent['version']} {_agent(agent)} - {said}")
+        return [_compact(found)]
+    lines = [f"convsync {agent['version']} {_agent(agent)} - {said}"]
     if context.verbose and found["metrics"]:
-        from convsync_cli.counted import lines  # noqa: PLC0415
+        from convsync_cli import counted  # noqa: PLC0415
 
-        for text in lines(agent, found["metrics"]):
-            output.line(text)
+        lines += counted.lines(agent, found["metrics"])
     if not found["workspaces"]:
-        output.line("no worktree is registered yet: convsync register <worktree>")
+        lines.append("no worktree is registered yet: convsync register <worktree>")
     for workspace in found["workspaces"]:
-        _workspace(workspace)
-    _attention(context, found["attention"])
+        lines += _workspace(workspace)
+    lines += _attention(context, found["attention"])
     if agent["state"] != "running" and found["workspaces"]:
-        output.line("the agent is not running: convsync agent")
+        lines.append("the agent is not running: convsync agent")
+    return lines
 
 
 def _agent(agent: dict[str, Any]) -> str:
@@ -103,34 +109,38 @@ def _compact(found: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _workspace(workspace: dict[str, Any]) -> None:
+def _workspace(workspace: dict[str, Any]) -> list[str]:
     durable = workspace["durable"]
-    output.line()
     used = f"{durable['live']} durable ({durable['in_use']} in use)"
-    output.line(f"workspace {workspace['id']}: {used}, {durable['archived']} archived")
-    output.line(f"  silo {output.tilde(workspace['silo'])}")
     rows = []
     for tree in workspace["worktrees"]:
         counts = tree["counts"]
         numbers = [str(counts[k]) for k in ("projected", "local", "external")]
         rows.append([tree["state"], *numbers, output.ago(tree["last_change_at"]), output.tilde(tree["path"])])
-    output.table(["state", "projected", "local", "ext", "changed", "worktree"], rows, right=(1, 2, 3), indent="  ")
+    header = ["state", "projected", "local", "ext", "changed", "worktree"]
+    lines = [
+        "",
+        f"workspace {workspace['id']}: {used}, {durable['archived']} archived",
+        f"  silo {output.tilde(workspace['silo'])}",
+        *output.table_lines(header, rows, right=(1, 2, 3), indent="  ", path=True),
+    ]
     for tree in workspace["worktrees"]:
         if tree["state"] == "paused":
             from convsync_cli.paused import reminder  # noqa: PLC0415
 
-            output.line(reminder(tree["path"], tree["paused_until"]))
+            lines.append(reminder(tree["path"], tree["paused_until"]))
+    return lines
 
 
-def _attention(context: Context, entries: list[dict[str, Any]]) -> None:
+def _attention(context: Context, entries: list[dict[str, Any]]) -> list[str]:
     shown = entries if context.verbose else entries[:12]
-    if entries:
-        output.line()
+    lines = [""] if entries else []
     for entry in shown:
         who = f" {entry['conversation']}" if entry["conversation"] else ""
         where = f" in {output.tilde(entry['worktree'])}" if entry["worktree"] else ""
-        output.line(f"{output.colored(entry['kind'], 'yellow')}{who}{where}, since {output.ago(entry['since'])}")
-        output.line(f"  {entry['detail']}")
-        output.line(f"  {output.colored('hint:', 'dim')} {entry['hint']}")
+        lines.append(f"{output.colored(entry['kind'], 'yellow')}{who}{where}, since {output.ago(entry['since'])}")
+        lines.append(f"  {entry['detail']}")
+        lines.append(f"  {output.colored('hint:', 'dim')} {entry['hint']}")
     if len(shown) < len(entries):
-        output.line(f"and {len(entries) - len(shown)} more: convsync status -v")
+        lines.append(f"and {len(entries) - len(shown)} more: convsync status -v")
+    return lines

@@ -107,9 +107,12 @@ def _cells(removed: Removed) -> list[str]:
 
 
 def time_left(ms: int) -> str:
-    """How much longer, in one short unit, rounded down; `0 h` where it may go at any time. Pure."""
-    hours = max(0, ms) // 3_600_000
-    return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
+    """How much longer, in one short unit; `0 h` where it may go at any time. Pure.
+
+    Rounded to the nearest: right after `for 30 days` it is 30 days.
+    """
+    hours = max(0, ms) / 3_600_000
+    return f"{round(hours / 24)} d" if hours >= 48 else f"{int(hours)} h"
 
 
 # -- restore ------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+"""A root that is watched, an engine in this process, two worktrees in step."""
+
+from __future__ import annotations
+
+import pytest
+
+from changes import C
+from convsync_agent.inotify import InotifyWatcher
+from faults import World
+from machine import WS
+from watching import MAKERS, Ear, Root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path / "ws" / "silo")
+
+
+@pytest.fixture
+def ear():
+    return Ear()
+
+
+@pytest.fixture(params=MAKERS)
+def watcher(request, ear):
+    made = MAKERS[request.param](ear.queue.put)
+    yield made
+    made.close()
+    assert made.watches == 0
+    assert not made.healthy()
+
+
+@pytest.fixture
+def armed(watcher, root):
+    assert watcher.arm(root.path, silo=True).failed == ()
+    return watcher
+
+
+@pytest.fixture
+def inotify(ear):
+    made = InotifyWatcher(ear.queue.put)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(engine):
+    """Of the engine that a module sets up."""
+    return engine.sites[WS]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """The silo and the worktrees a and b hold one conversation, in step, with a base."""
+    made = World(tmp_path, monkeypatch)
+    for name in "ab":
+        made.write(made.enroll(name), C, "one", "two", slug="t", title="t")
+    made.register("a", "b")
+    return made
