@@ -16,7 +16,7 @@ from agents import until
 from machine import Machine
 
 SCRIPT = Path(__file__).with_name("usermanager.sh")
-PROGRAMS = ("unshare", "mount", "systemctl", "journalctl", "systemd-analyze", "bash")
+PROGRAMS = ("unshare", "setpriv", "mount", "systemctl", "journalctl", "systemd-analyze", "bash")
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -37,9 +37,14 @@ def why_not() -> str:
         umount -R /sys/fs/cgroup || umount -l -R /sys/fs/cgroup
         mount -t cgroup2 x /sys/fs/cgroup
         mkdir {group}
-        rmdir {group}"""
+        rmdir {group}
+        setpriv --bounding-set=-all,+setfcap --inh-caps=-all unshare --user --map-root-user true"""
     done = subprocess.run([*NAMESPACES, "sh", "-c", tried], capture_output=True, text=True, check=False)
     return f"no namespaces: {done.stderr.strip()}" if done.returncode else ""
+
+
+class NotStartedError(Exception):
+    """No service manager can be started on this machine. Says why, as far as it said so itself."""
 
 
 class UserManager:
@@ -62,7 +67,10 @@ class UserManager:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self._answer() == "ready"
+        if self._answer() != "ready":
+            self.end()
+            said = self.home / "manager.log"
+            raise NotStartedError((said.read_text().strip() if said.exists() else "") or "systemd --user did not start")
 
     def run(self, command: str, *, codes: tuple[int, ...] = (0,)) -> str:
         """What a command prints; its exit code has to be one of these. `self.err` is what it complained of."""

@@ -39,7 +39,7 @@ person=(setpriv --bounding-set=-all,+setfcap --inh-caps=-all env -i "HOME=$home"
   "LC_ALL=$LC_ALL" SYSTEMD_PAGER= NO_COLOR=1)
 
 wait_for() {
-  for _ in $(seq 1000); do
+  for _ in $(seq 3000); do
     [ -S "$1" ] && return
     sleep 0.02
   done

@@ -38,6 +38,7 @@ from convsync_agent.plan import (
     Update,
     target_of,
 )
+from convsync_agent.progress import Count
 from convsync_agent.results import Done, Failed, Journal, Keeper, Result, because_of, failed_with
 from convsync_agent.targets import Target, by_target, chunks, gather, pending_work
 
@@ -56,6 +57,7 @@ class Applier:
     trust: Callable[[Copy, FileCopy, Stamp], None]
     burst: Callable[[], AbstractContextManager[None]]
     rites: Callable[[PutBack | Bury | Lift], list[Result]]
+    count: Count
     waiting: list[staging.Retired] = field(default_factory=list)
     staged_in: set[Root] = field(default_factory=set)
 
@@ -104,12 +106,14 @@ class Applier:
         """The planned bytes of one file: from this cycle's memory, else from disk, digest checked."""
         raw = self.contents.get(file.digest)
         if raw is not None:
+            self.count.add(len(raw), 1, len(raw))
             return raw
         with fs.opened_copy(copy) as fd:
             raw, _ = fs.read_file(file.name, fd)
         if file.digest is None or content_digest(raw) != file.digest:
             raise ChangedError
         self.contents.put(file.digest, raw)
+        self.count.add(len(raw), 1, len(raw))
         return raw
 
     # -- update, extras, rename -------------------------------------------------

@@ -38,7 +38,8 @@ from convsync_agent.model import (
 )
 from convsync_agent.observe import Contents, Eye
 from convsync_agent.outcome import Outcome, replace_scope
-from convsync_agent.plan import Bury, Keep, Lift, Plan, Problem, PutBack
+from convsync_agent.plan import Bury, Import, Keep, Lift, Plan, Problem, PutBack, Update
+from convsync_agent.progress import Count, Stage, Tell
 from convsync_agent.provenance import Provenance
 from convsync_agent.reconcile import reconcile
 from convsync_agent.recording import record
@@ -80,6 +81,7 @@ class Engine:
         self.removals = Removals(state, self.vault.shelter, Graves(data_dir), self.history)
         self.holdings = Holdings(state)
         self.losses = Losses(self)
+        self.tell: Tell | None = None  # who shows how far it is, if anybody does
 
     def roots(self) -> set[str]:
         """Every silo and every worktree's `.jp`, by path."""
@@ -199,7 +201,7 @@ class Engine:
         absent = self.removals.survey(site, todo)
         for _ in range(PASSES):
             todo |= absent.keys()
-            snapshots, seen = take(site, self.eye, self.knower, todo)
+            snapshots, seen = take(site, self.eye, self.knower, todo, self.tell)
             here = next(s.copies for s in snapshots if s.root.is_silo)
             # One that went between listing and look is gone as well, and never "only in a worktree".
             late = {c for c in todo & site.silo.records.keys() if c not in here and c not in absent}
@@ -267,6 +269,7 @@ class Engine:
             self.eye.trust,
             self.history.batch,
             lambda action: self._rites(site, action),
+            Count(self.tell, Stage.WRITE, sum(a.size for a in plan.actions if isinstance(a, Import | Update))),
         )
         for result in applier.apply(plan):
             outcome.results.append(result)

@@ -242,9 +242,13 @@ class Agent:
                     self._report(found, self.engine.cycle(found, conversations))
             if not everything and not self.agenda.ready():
                 return
-            self._sort_hints()
-            self.vigil.busy(self.agenda, self.lookout.health)
+            self._breathe()
             self.aside.check(self.engine, self.agenda)
+
+    def _breathe(self) -> None:
+        """In the middle of long work that gets on: hear what came in, and say that we are alive."""
+        self._sort_hints()
+        self.vigil.busy(self.agenda, self.lookout.health)
 
     def _relocate(self, site: Site, conversations: set[int]) -> None:
         for view in site.views():
@@ -266,7 +270,7 @@ class Agent:
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites)
-        self.retention.run(self.engine)
+        self.retention.run(self.engine, self._breathe)
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
             self.engine.vault.step(self.engine, self.engine.sites)

@@ -7,6 +7,8 @@ themselves have no retention, nor have tombstones.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from convsync_agent import logs
 from convsync_agent.engine import Engine
@@ -26,23 +28,27 @@ class Retention:
     def wait(self) -> float:
         return max(0.0, self._next - time.monotonic())
 
-    def run(self, engine: Engine) -> None:
-        """Remove what the rules no longer keep. A full disk or a damaged history stops nothing else."""
+    def run(self, engine: Engine, breathe: Callable[[], None] = lambda: None) -> None:
+        """Remove what the rules no longer keep. A full disk or a damaged history stops nothing else.
+
+        `breathe` is called for each version that was looked at: a large history takes long, and gets on.
+        """
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + DAY_SECONDS
         now_ms = time.time_ns() // 1_000_000
-        for prune in (_prune_history, _prune_trash):
+        for prune in (partial(_prune_history, breathe=breathe), _prune_trash):
             try:
                 prune(engine, now_ms)
             except OSError as error:
                 log.warning("retention failed", code=error.errno)
 
 
-def _prune_history(engine: Engine, now_ms: int) -> None:
+def _prune_history(engine: Engine, now_ms: int, *, breathe: Callable[[], None]) -> None:
     open_entries = {(e.workspace, e.conversation) for e in engine.ledger.entries.values()}
 
     def protected(kept: Manifest) -> bool:
+        breathe()
         return (kept.workspace, kept.conversation) in open_entries
 
     settings = engine.settings

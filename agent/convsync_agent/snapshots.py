@@ -10,6 +10,7 @@ from convsync_agent import scan
 from convsync_agent.knowledge import Knower
 from convsync_agent.model import SECOND, Copy, Readable, Snapshot
 from convsync_agent.observe import Eye
+from convsync_agent.progress import Count, Stage, Tell
 from convsync_agent.records import settled, unpack
 from convsync_agent.scan import View
 from convsync_agent.site import Site
@@ -37,7 +38,7 @@ class Sightings:
 
 
 def take(
-    site: Site, eye: Eye, knower: Knower, conversations: Iterable[int]
+    site: Site, eye: Eye, knower: Knower, conversations: Iterable[int], tell: Tell | None = None
 ) -> tuple[list[Snapshot], list[tuple[Copy, int]]]:
     """Snapshots of just these conversations in every root, and each copy with the mtime of its directory.
 
@@ -45,12 +46,15 @@ def take(
     """
     wanted = sorted(set(conversations))
     snapshots, seen = [], []
-    for view, refresh in [(site.silo, True)] + [(t.view, t.worktree.refresh) for t in site.watched()]:
+    views = [(site.silo, True)] + [(t.view, t.worktree.refresh) for t in site.watched()]
+    count = Count(tell, Stage.LOOK, len(views) * len(wanted))
+    for view, refresh in views:
         taken = time.time_ns()
         copies: dict[int, tuple[Copy, ...]] = {}
         readable, fault = _readable(site, view, knower)
         for conversation in wanted if readable is Readable.YES else ():
             found = _look_at(site, view, conversation, eye, knower)
+            count.add(1)
             if found:
                 copies[conversation] = tuple(c for c, _ in found)
                 seen.extend(found)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from convsync_agent import fs, setback
 from convsync_agent.keepsake import keepable
 from convsync_agent.model import EVENTS, Copy
+from convsync_agent.progress import Count, Stage
 from convsync_agent.records import unpack
 from convsync_agent.shelter import Shelter
 from convsync_agent.site import Site
@@ -110,7 +111,7 @@ class Vault:
         """Many: one wait for the disk, all cores compressing. When that fails, they are due again."""
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # dear to import, and few commands come here
 
-        made = 0
+        made, count = 0, Count(engine.tell, Stage.KEEP, len(due))
         try:
             with self.shelter.together(), ThreadPoolExecutor(os.cpu_count()) as pool:
                 for at in range(0, len(due), AT_ONCE):
@@ -118,6 +119,7 @@ class Vault:
                     results = list(pool.map(self._take, filter(None, wanted)))
                     made += results.count(True)
                     self.failed += results.count(None)
+                    count.add(len(due[at : at + AT_ONCE]))
         except OSError:
             self.failed += made
             return 0

@@ -46,7 +46,7 @@ class Vigil:
         if now - self._extended >= OFTEN_SECONDS:
             self._extended = now
             self._notifier.send(EXTEND_TIMEOUT_USEC=str(EXTENSION_SECONDS * 1_000_000))
-        self._say(f"starting: {left} conversations to look at" if left else "starting")
+        self._say(f"starting: {_counted(left, 'conversation')} to look at" if left else "starting")
 
     def ready(self) -> None:
         """Watches are armed, the first scan is done and what it found is in step."""
@@ -62,7 +62,7 @@ class Vigil:
         self.alive(health)
         if agenda.size and time.monotonic() - self._told >= OFTEN_SECONDS:
             self._told = time.monotonic()
-            self._say(f"catching up: {agenda.size} conversations to look at")
+            self._say(f"catching up: {_counted(agenda.size, 'conversation')} to look at")
 
     def alive(self, health: Health) -> None:
         """Once for each canary that came back."""
@@ -110,8 +110,14 @@ def summary(engine: Engine, agenda: Agenda, aside: Aside) -> str:
         unwritten=any(e.detail.startswith(UNWRITTEN) for e in entries),
         pending=any(agenda.deferred.values()),
     )
-    text = f"{found}: {durable} conversations durable, {watched} of {len(trees)} worktrees watched"
+    text = (
+        f"{found}: {_counted(durable, 'conversation')} durable, {watched} of {_counted(len(trees), 'worktree')} watched"
+    )
     kinds = [e.kind for e in entries if e.kind in ATTENTION or found == "degraded"]
     if kinds:
         text += "; " + ", ".join(f"{kinds.count(k)} {k}" for k in sorted(set(kinds))) + " (convsync status)"
     return text
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from convsync_agent import dirs
 from convsync_agent.settings import Settings
+from convsync_cli import output
 
 if TYPE_CHECKING:
     from convsync_agent.config import Loaded
     from convsync_agent.engine import Engine
+    from convsync_agent.progress import Tell
     from convsync_agent.state import State
 
 
@@ -74,8 +76,11 @@ class Context:
         return state.reader(self.state_dir)
 
     @contextmanager
-    def engine(self, **overrides: Any) -> Iterator[Engine]:
-        """The engine in this process, safe beside a running agent. `overrides` replace settings."""
+    def engine(self, *, bar: bool = False, **overrides: Any) -> Iterator[Engine]:
+        """The engine in this process, safe beside a running agent. `overrides` replace settings.
+
+        `bar`: on a terminal, show how far it is.
+        """
         from dataclasses import replace  # noqa: PLC0415
 
         from convsync_agent import state  # noqa: PLC0415
@@ -86,9 +91,20 @@ class Context:
         dirs.ensure_private(self.data_dir)
         opened = state.writer(self.state_dir)
         try:
-            yield Engine(opened, self.data_dir, settings)
+            made = Engine(opened, self.data_dir, settings)
+            made.tell = self.bar() if bar else None
+            yield made
         finally:
+            output.progress("")
             opened.close()
+
+    def bar(self) -> Tell | None:
+        """Who shows how far something is: nobody with -q or --json, or where stderr is no terminal."""
+        if self.quiet or self.as_json or not output.is_watched():
+            return None
+        from convsync_cli.bar import Bar  # noqa: PLC0415
+
+        return Bar()
 
     def tell_agent(self) -> None:
         """Let a running agent know that the registry changed."""

@@ -43,6 +43,19 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def is_watched() -> bool:
+    """Whether a line of progress has somebody to see it, on a terminal that can take it away again."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def error_width() -> int:
+    """Columns of the terminal that progress is shown on."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
 def note(text: str) -> None:
     """To stderr: progress and remarks that must not mix with a result."""
     sys.stderr.write(printable(text) + "\n")
@@ -50,8 +63,8 @@ def note(text: str) -> None:
 
 def progress(text: str) -> None:
     """Rewrite the one line of progress on a terminal; '' takes it away. Nothing elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K" + columns.cut(printable(text), width() - 1))
+    if is_watched():
+        sys.stderr.write("\r\x1b[K" + columns.cut(printable(text), error_width() - 1))
         sys.stderr.flush()
 
 

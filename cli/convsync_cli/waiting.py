@@ -46,6 +46,7 @@ def patiently(
 def _choice(held: LockHeld, others: list[str]) -> str:
     """What a person says; nobody there to say anything is a no."""
     ways = {str(number): way for number, way in enumerate([CONTINUE, *others, CANCEL], 1)}
+    output.progress("")  # the line of how far it was
     output.note(str(held))
     for number, way in ways.items():
         output.note(f"  {number}  {way}")

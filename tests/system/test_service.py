@@ -25,7 +25,10 @@ def user(tmp_path):
     """A user manager, and what the service said in it when a test fails."""
     if why := usermanager.why_not():
         pytest.skip(why)
-    booted = UserManager(tmp_path)
+    try:
+        booted = UserManager(tmp_path)
+    except usermanager.NotStartedError as why_not:
+        pytest.skip(f"systemd was refused: {why_not}")
     yield booted
     booted.end()
 
@@ -103,6 +106,7 @@ def test_started_means_ready(user, tree):
     assert user.machine.questions(user.machine.silo(), ID) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_killed_it_comes_back_and_a_hang_is_a_death(user, tree):
     """SIGKILL and SIGSTOP end in a new agent that finds what happened meanwhile; an idle one is left in peace."""
     user.convsync("service", "install", "--now")

@@ -31,7 +31,7 @@ def migrate(context: Context, path: str | None, dry_run: bool) -> int:  # noqa: 
     if dry_run:
         found = _planned(context, path)
     else:
-        with context.engine() as engine:
+        with context.engine(bar=True) as engine:
 
             def one(home: Home) -> Migration | None:
                 return patiently(lambda deadline: migrating.migrate(engine, home, context.data_dir, deadline=deadline))

@@ -77,7 +77,7 @@ def import_(context: Context, target: str, everything: bool, worktree: str | Non
     from convsync_cli.target import resolve_target  # noqa: PLC0415
 
     found = None if everything else resolve_target(context, target)
-    with context.engine() as engine:
+    with context.engine(bar=everything) as engine:
         body, failed = _all(engine, worktree) if found is None else (_one(engine, found, worktree), False)
     if context.as_json:
         output.document(body)

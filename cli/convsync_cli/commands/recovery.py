@@ -87,7 +87,7 @@ def remove_worktree(context: Context, path: str, force: bool, check: bool) -> in
     """
     from convsync_agent.leaving import leave  # noqa: PLC0415
 
-    with context.engine() as engine:
+    with context.engine(bar=True) as engine:
         done = leave(engine, path, force=force, check=check)
     context.tell_agent()
     conversations, files = (sum(getattr(r, n) for r in done.receipts) for n in ("conversations", "files"))

@@ -142,7 +142,7 @@ def start(context: Context) -> int:
     found, state = installed()
     require_no_other(context.state_dir, state, "convsync service start")
     found.start()
-    return _told(context, found, "started")
+    return _told(context, found, "started" if state.pid is None else "runs already")
 
 
 @command("stop", example="convsync service stop", short_help="Stop the agent until the next login or start.")

@@ -36,7 +36,7 @@ def sync(context: Context, what: str, dry_run: bool, policy: str | None) -> int:
     started = time.monotonic()
     total, conversations = Outcome(), 0
     paused: list[str] = []
-    with context.engine(policy=policy) as engine:
+    with context.engine(bar=True, policy=policy) as engine:
         for site, wanted in _scope(context, engine, what):
             found, number = _one(engine, site, wanted, dry=dry_run)
             conversations += number

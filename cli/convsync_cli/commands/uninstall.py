@@ -94,7 +94,7 @@ def _agreed(mine: Belongings) -> bool:
             hint=f"{PURGE} --yes",
             code="no-tty",
         )
-    for place in mine.places:
+    for place in (p for p in mine.places if p.bytes):
         output.note(f"  {output.size(place.bytes):>8}  {place.what}: {place.path}")
     output.note(f"This deletes {_lost(mine)} for good.")
     output.note("Versions that were overwritten and conversations that were removed cannot be brought back after it.")
@@ -122,9 +122,9 @@ def _tell(context: Context, mine: Belongings, unit: str | None, *, purged: bool)
         output.line("what stays:")
         for path in silos:
             output.line(f"  conversations: {output.tilde(path)}")
-        for place in mine.places:
+        for place in (p for p in mine.places if p.bytes):
             output.line(f"  {place.what} ({output.size(place.bytes)}): {output.tilde(place.path)}")
-        if mine.places:
+        if mine.bytes:
             output.line(f"to delete our own files as well: {PURGE}")
     output.line("the program itself: pipx uninstall convsync, or as it was installed")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -15,9 +14,6 @@ from convsync_cli.context import Context
 if TYPE_CHECKING:
     from convsync_agent.receipt import Receipt
     from convsync_agent.verifying import Progress
-
-SHOW_AFTER_SECONDS = 0.5
-SHOW_EVERY_SECONDS = 0.1
 
 
 @command("verify", example="convsync verify ~/code/app", short_help="Read every byte: durable, valid and equal?")
@@ -50,7 +46,7 @@ def verify(context: Context, path: str) -> int:
             History(context.data_dir),
             attention,
             only=found[1] if found else None,
-            progress=_progress() if not context.quiet else None,
+            progress=_progress(context),
         )
     finally:
         output.progress("")
@@ -61,25 +57,11 @@ def verify(context: Context, path: str) -> int:
     return 0 if receipt.ok else 1
 
 
-def _progress() -> Progress:
-    """Shows what is done, how fast, and the time left, once it takes longer than a moment."""
-    started = shown = time.monotonic()
+def _progress(context: Context) -> Progress | None:
+    from convsync_agent.progress import Stage, Step  # noqa: PLC0415
 
-    def show(done: int, total: int, files: int, size: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - started < SHOW_AFTER_SECONDS or now - shown < SHOW_EVERY_SECONDS:
-            return
-        shown = now
-        spent = now - started
-        left = spent / done * (total - done)
-        rate = f"{output.size(round(size / spent))}/s"
-        amount = (
-            f"{done} of {output.plural(total, 'conversation')}, {output.plural(files, 'file')}, {output.size(size)}"
-        )
-        output.progress(f"reading: {amount}, {rate}, {left:.0f} s left")
-
-    return show
+    bar = context.bar()
+    return None if bar is None else lambda done, total, files, size: bar(Step(Stage.READ, done, total, files, size))
 
 
 def _as_json(receipt: Receipt) -> dict[str, object]:

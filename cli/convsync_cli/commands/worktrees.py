@@ -37,7 +37,7 @@ def register(context: Context, path: str, slug: str | None, no_refresh: bool, al
     documents: list[dict[str, Any]] = []
     paused: list[str] = []
     code = 0
-    with context.engine() as engine:
+    with context.engine(bar=True) as engine:
         for worktree in sibling_worktrees(path) if all_worktrees else [path]:
             done = enroll(engine, worktree, context.data_dir, slug=slug, refresh=not no_refresh)
             site = engine.sites[done.workspace]
