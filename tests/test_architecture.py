@@ -54,7 +54,7 @@ OWNERS = {
     "tomllib": {"config"},
     # git, asked by a person; the demo's own processes; the command of `lock`; an editor; service managers and others
     # that are asked and waited for; what tells a person
-    "subprocess": {"registry", "home", "running", "editor", "errand", "errands"},
+    "subprocess": {"registry", "home", "running", "editor", "errand", "messengers"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,6 +29,8 @@ class Answer(NamedTuple):
 
 def run(argv: Sequence[str], *, patience: float | None = PATIENCE, env: Mapping[str, str] | None = None) -> Answer:
     """What the command answered. `patience` None waits as long as it takes."""
+    import subprocess  # noqa: PLC0415  # dear, and most who ask for a path run nothing
+
     try:
         done = subprocess.run(
             list(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, env=env, check=False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from convsync_agent import desktop, logs, publish
 from convsync_agent.advice import as_attention
 from convsync_agent.concerns import Concerns, concerns, token
-from convsync_agent.errands import Errands
+from convsync_agent.messengers import Messengers
 from convsync_agent.tidings import DEGRADED, Key, Tidings, Told, message, tidings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Herald:
     """Only the loop thread calls it; `look` costs next to nothing while nothing changed."""
 
     def __init__(self) -> None:
-        self._errands = Errands()
+        self._messengers = Messengers()
         self._told: Told | None = None
         self._since: dict[Key, int] = {}
         self._seen: object = None
@@ -68,7 +68,7 @@ class Herald:
                 engine.state.put_told(before, found.told)
 
     def close(self) -> None:
-        self._errands.close()
+        self._messengers.close()
 
     def _send(self, engine: Engine, found: Tidings, now: Concerns) -> bool:
         """Start what tells it. False: there is neither a desktop nor a command."""
@@ -82,13 +82,13 @@ class Herald:
         )
         if shown and urgent:
             by.append("desktop")
-            self._errands.send(shown, b"", limit=DESKTOP_SECONDS, ended=lambda why: self._ended("desktop", why))
+            self._messengers.send(shown, b"", limit=DESKTOP_SECONDS, ended=lambda why: self._ended("desktop", why))
         command = engine.settings.notify_command
         if command:
             by.append("command")
             new = [as_attention(now.entries[k]) for k in found.tell if k in now.entries]
             said = json.dumps({"schema": 1, "verdict": now.verdict, "attention": new}, ensure_ascii=False) + "\n"
-            self._errands.send(
+            self._messengers.send(
                 ["/bin/sh", "-c", command],
                 said.encode("utf-8", "backslashreplace"),
                 limit=COMMAND_SECONDS,

@@ -70,7 +70,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}
-EPILOG = "Start here: convsync register <worktree>, convsync agent, convsync status."
+EPILOG = "Start here: convsync register <worktree>, convsync status."
 
 
 class Lazy(click.Group):

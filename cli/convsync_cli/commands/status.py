@@ -87,8 +87,14 @@ def lines_of(context: Context, found: dict[str, Any], *, compact: bool) -> list[
         lines += _workspace(workspace)
     lines += _attention(context, found["attention"])
     if agent["state"] != "running" and found["workspaces"]:
-        lines.append("the agent is not running: convsync agent")
+        lines.append(f"the agent is not running: {_start()}")
     return lines
+
+
+def _start() -> str:
+    from convsync_agent import supervisor  # noqa: PLC0415
+
+    return "convsync service start" if supervisor.unit_there() else "convsync service install --now, or: convsync agent"
 
 
 def _agent(agent: dict[str, Any]) -> str:

@@ -10,19 +10,19 @@ import pytest
 
 from agents import until
 from convsync_agent.desktop import notification
-from convsync_agent.errands import Errands
+from convsync_agent.messengers import Messengers
 
 
 @pytest.fixture
-def errands():
-    made = Errands()
+def messengers():
+    made = Messengers()
     yield made
     made.close()
 
 
-def sent(errands, script, *, said=b"", limit=120.0):
+def sent(messengers, script, *, said=b"", limit=120.0):
     ended = queue.SimpleQueue()
-    errands.send(["/bin/sh", "-c", script], said, limit=limit, ended=ended.put)
+    messengers.send(["/bin/sh", "-c", script], said, limit=limit, ended=ended.put)
     return ended
 
 
@@ -36,23 +36,23 @@ def sent(errands, script, *, said=b"", limit=120.0):
         ("echo told; echo trouble >&2; exit 1", "exit 1"),
     ],
 )
-def test_how_it_ended(errands, script, why, capfd):
+def test_how_it_ended(messengers, script, why, capfd):
     """The exit code is said, what it printed is thrown away; one that reads nothing is no failure."""
-    assert sent(errands, script, said=b"x" * 200_000).get(timeout=120) == why
+    assert sent(messengers, script, said=b"x" * 200_000).get(timeout=120) == why
     assert capfd.readouterr() == ("", "")
 
 
-def test_it_gets_everything_on_stdin(errands, tmp_path):
+def test_it_gets_everything_on_stdin(messengers, tmp_path):
     """Byte for byte, more than a pipe holds, and then the end."""
     said = os.urandom(300_000)
-    assert sent(errands, f"cat > {tmp_path}/out", said=said).get(timeout=120) == ""
+    assert sent(messengers, f"cat > {tmp_path}/out", said=said).get(timeout=120) == ""
     assert (tmp_path / "out").read_bytes() == said
 
 
-def test_what_cannot_be_run(errands):
+def test_what_cannot_be_run(messengers):
     """That is a failure like another, and stops nothing."""
     ended = queue.SimpleQueue()
-    errands.send(["/no/such/command"], b"", limit=1.0, ended=ended.put)
+    messengers.send(["/no/such/command"], b"", limit=1.0, ended=ended.put)
     assert ended.get(timeout=120).startswith("cannot be run")
 
 
@@ -65,9 +65,9 @@ def gone(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
-def test_a_time_limit_ends_the_whole_group(errands, tmp_path):
+def test_a_time_limit_ends_the_whole_group(messengers, tmp_path):
     """What it started ends with it."""
-    ended = sent(errands, f"sleep 600 & echo $! > {tmp_path}/child; wait", limit=6.0)
+    ended = sent(messengers, f"sleep 600 & echo $! > {tmp_path}/child; wait", limit=6.0)
     assert ended.get(timeout=120) == "not done in 6 s"
     child = int((tmp_path / "child").read_text())
     until(lambda: gone(child), "its child is gone")
@@ -76,10 +76,10 @@ def test_a_time_limit_ends_the_whole_group(errands, tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
 def test_closing_leaves_nothing_behind(tmp_path):
     """An agent that stops takes along what still runs, after a moment."""
-    errands = Errands()
-    ended = sent(errands, f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 600")
+    messengers = Messengers()
+    ended = sent(messengers, f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 600")
     until((tmp_path / "pid").exists)
-    errands.close()
+    messengers.close()
 
     assert ended.get(timeout=120) == "signal 9"
     assert gone(int((tmp_path / "pid").read_text()))

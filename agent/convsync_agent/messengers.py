@@ -16,7 +16,7 @@ Ended = Callable[[str], None]
 """Told why it failed, '' when it did not: `exit 3`, `signal 9`, `not done in 30 s`, `cannot be run: ENOENT`."""
 
 
-class Errands:
+class Messengers:
     """Each runs in a process group of its own, watched by a thread that waits for it. `send` never waits."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Errands:
                 with self._lock:
                     self._running.pop(threading.current_thread(), None)
 
-        thread = threading.Thread(target=run, name="errand", daemon=True)
+        thread = threading.Thread(target=run, name="messenger", daemon=True)
         with self._lock:
             self._running[thread] = None
         thread.start()
