@@ -161,15 +161,19 @@ def test_what_may_not_be_read_is_an_error_and_not_absent(root, part):
 # -- what changed -----------------------------------------------------------------------
 
 
-def view_of(root, ahead=LATE):
+def late():
+    return time.time_ns() + LATE
+
+
+def view_of(root, clock=late):
     """A view with records of everything, read long after it was written."""
     view = View(Root(Kind.WORKTREE, str(root)), list_root(str(root)))
 
-    eye = Eye(lambda: time.time_ns() + ahead, lambda *_: 10**10, lambda *_: True)
+    eye = Eye(clock, lambda *_: 10**10, lambda *_: True)
     for conversation in view.listing.conversations():
         for place in view.listing.places(conversation):
             copy, dir_mtime = eye.look(view.root, conversation, place, None)
-            view.records[conversation] = records.pack(copy, dir_mtime, time.time_ns() + ahead)
+            view.records[conversation] = records.pack(copy, dir_mtime, clock())
     return view
 
 
@@ -241,8 +245,9 @@ def test_a_new_conversation_is_found(root):
 
 def test_what_was_written_just_before_it_was_read_is_looked_at_once_more(root):
     """A second write in the same tick of the clock would leave this very stamp."""
-    make(root)
-    view = view_of(root, ahead=0)
+    top = make(root)
+    written = max(p.stat().st_ctime_ns for p in (top, *top.iterdir()))
+    view = view_of(root, lambda: written)
     assert {C} == dirty(view)
     assert set() == dirty(view, strict=False)
 
