@@ -25,6 +25,7 @@ class _Probe:
 
     def __init__(self) -> None:
         self.device: int | None = None
+        self.late = False  # somebody waited for this answer in vain: nobody waits for it again
         self._questions: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
         self._answered = threading.Event()
         self._answered.set()
@@ -33,7 +34,10 @@ class _Probe:
 
     def ask(self, path: str, *, write: bool) -> None:
         """Nothing is asked while an answer is awaited, or was just given."""
-        if self._answered.is_set() and self._fresh_until[write] < time.monotonic():
+        if not self._answered.is_set():
+            return
+        self.late = False
+        if self._fresh_until[write] < time.monotonic():
             self._answered.clear()
             self._questions.put((path, write))
 
@@ -69,7 +73,10 @@ class Pulse:
         self._devices.clear()
 
     def silent(self, roots: Iterable[str], *, write: bool, patience: float) -> set[str]:
-        """The roots that do not answer within `patience` seconds, all together. `write`: as a writer would find it."""
+        """The roots that do not answer within `patience` seconds, all together. `write`: as a writer would find it.
+
+        What did not answer before is not waited for: one that hangs holds up the others once, and not in every turn.
+        """
         groups: dict[int | str, list[str]] = {}
         for root in sorted(roots):
             device = self._devices.get(root)
@@ -85,7 +92,8 @@ class Pulse:
         dead: set[str] = set()
         for key, group in groups.items():
             probe = self._probes[key]
-            if not probe.answers(deadline - time.monotonic()):
+            if not probe.answers(0.0 if probe.late else deadline - time.monotonic()):
+                probe.late = True
                 dead.update(group)
             elif probe.device is not None and isinstance(key, str):
                 self._devices[key] = probe.device
