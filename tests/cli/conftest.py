@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+import memory
 from editors import B, in_two_worktrees
+
+
+@pytest.fixture
+def tmp_path():
+    """In memory, where there is room."""
+    with memory.directory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+import memory
 from changes import C
 from convsync_agent.inotify import InotifyWatcher
 from faults import World
 from machine import WS
 from watching import MAKERS, Ear, Root
+
+
+@pytest.fixture
+def tmp_path():
+    """In memory, where there is room."""
+    with memory.directory() as path:
+        yield path
 
 
 @pytest.fixture
