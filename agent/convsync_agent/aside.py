@@ -7,8 +7,8 @@ import time
 from convsync_agent import mounts
 from convsync_agent.agenda import Agenda
 from convsync_agent.engine import Engine
+from convsync_agent.errors import UNWRITTEN
 from convsync_agent.pulse import Pulse
-from convsync_agent.results import UNWRITTEN
 from convsync_agent.site import Site, TreeState
 from convsync_agent.state import Attention
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from convsync_agent import publish
 from convsync_agent.advice import deaf
+from convsync_agent.errors import UNWRITTEN
 from convsync_agent.ledger import key_of
-from convsync_agent.results import UNWRITTEN
 from convsync_agent.site import Site, TreeState
 from convsync_agent.state import Attention
 from convsync_agent.tidings import Key

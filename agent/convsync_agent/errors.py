@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import errno
 
+UNWRITTEN = "cannot write: "
+"""How the detail of a failed write begins: with an entry like that `status` is degraded."""
+
 
 class ConvsyncError(Exception):
     """One fault that a person has to hear about.

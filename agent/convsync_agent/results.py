@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.errors import UNWRITTEN, kind_of, reason_of
 from convsync_agent.model import Copy, Root, Unit
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Problem, Update, target_of
 
@@ -47,10 +47,6 @@ def because_of(action: Action, before: Result) -> Result:
         return Failed(action, before.problem)
     assert isinstance(before, Postponed)  # noqa: S101
     return Postponed(action, before.reason)
-
-
-UNWRITTEN = "cannot write: "
-"""How the detail of a failed write begins: with an entry like that `status` is degraded."""
 
 
 def failed_with(action: Action, error: OSError) -> Failed:

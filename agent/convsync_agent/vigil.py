@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.engine import Engine
+from convsync_agent.errors import UNWRITTEN
 from convsync_agent.health import SHORTEST, Health
 from convsync_agent.publish import ATTENTION, verdict
-from convsync_agent.results import UNWRITTEN
 from convsync_agent.sdnotify import Notifier, monotonic_usec
 from convsync_agent.site import TreeState
 

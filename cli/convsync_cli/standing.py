@@ -6,9 +6,8 @@ import os
 from typing import Any
 
 from convsync_agent import __version__, advice, locks, publish, state
-from convsync_agent.results import UNWRITTEN
+from convsync_agent.errors import UNWRITTEN
 from convsync_agent.state import Attention, State
-from convsync_cli.reports import as_attention
 
 LOCK = "agent.lock"
 BRANCH = "; git is not on the branch that it was on"
@@ -33,7 +32,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
         if opened is not None:
             opened.close()
     workspaces, entries = _within(workspaces, entries, path)
-    attention = [as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces, running=running)
+    attention = [advice.as_attention(e) for e in entries] + _deaf(deaf) + _missing(workspaces, running=running)
     kinds = {a["kind"] for a in attention}
     gone = any(w.get("missing") for w in workspaces)
     failed = any(e.detail.startswith(UNWRITTEN) for e in entries)
@@ -103,16 +102,16 @@ def _missing(workspaces: list[dict[str, Any]], *, running: bool) -> list[dict[st
             if tree["state"] == "missing":
                 safe, loose = tree["counts"]["projected"], tree["counts"]["external"]
                 detail = f"the worktree is gone; {safe} of {safe + loose} conversations that it held are durable"
-                found.append(as_attention(entry._replace(detail=detail)))
+                found.append(advice.as_attention(entry._replace(detail=detail)))
             elif tree.get("restorable") and (tree["recovery"] != "settling" or not running):
                 detail = f"the worktree is back; {tree['restorable']} projections that it held can be put back"
                 detail += BRANCH if tree["recovery"] == "branch" else ""
                 hint = f"convsync recover {tree['path']}"
-                found.append(as_attention(entry._replace(detail=detail)) | {"hint": hint})
+                found.append(advice.as_attention(entry._replace(detail=detail)) | {"hint": hint})
     return found
 
 
 def _deaf(roots: list[dict[str, str]]) -> list[dict[str, Any]]:
     import time  # noqa: PLC0415
 
-    return [as_attention(e) for e in advice.deaf(roots, time.time_ns() // 1_000_000)]
+    return [advice.as_attention(e) for e in advice.deaf(roots, time.time_ns() // 1_000_000)]
