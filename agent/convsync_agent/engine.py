@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from convsync_agent import pausing, scan
+from convsync_agent import fs, pausing, scan
 from convsync_agent.apply import Applier
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.followup import FAILED_RETRY_NS, follow_up
@@ -95,6 +95,7 @@ class Engine:
         """The same after the registry changed: what is known of the disk and of writers kept, no root looked at yet."""
         fresh = Engine(self.state, self.history.data_dir, self.settings, look=False)
         fresh.waiting, fresh.staged_in, fresh.closed = self.waiting, self.staged_in, self.closed
+        fresh.history.pressing = self.history.pressing
         fresh.placed, fresh.vault, fresh.removals = self.placed, self.vault, self.removals
         fresh.losses.copies, fresh.losses.written = self.losses.copies, self.losses.written
         return fresh
@@ -156,7 +157,10 @@ class Engine:
 
     def cycle(self, site: Site, conversations: Iterable[int], *, dry: bool = False) -> Outcome:
         """Reconcile these conversations of one workspace until there is nothing left to do, or to do now."""
-        outcome = Outcome(looked=set(conversations))
+        with fs.holding():
+            return self._cycle(site, Outcome(looked=set(conversations)), dry=dry)
+
+    def _cycle(self, site: Site, outcome: Outcome, *, dry: bool) -> Outcome:
         todo = set(outcome.looked)
         try:
             for number in range(PASSES):
@@ -188,6 +192,7 @@ class Engine:
             self.contents.clear()
         if outcome.results:
             self.vault.disturbed()
+            self.history.pressing.disturbed()
         if not dry:
             try:
                 self.ledger.write(site, outcome, _now_ms())

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from convsync_agent import kernel
 from convsync_agent.model import Copy, Partition, Stamp
@@ -39,9 +40,67 @@ def opened_dir(path: str, *, dir_fd: int | None = None) -> Iterator[int]:
         os.close(fd)
 
 
+class _Held(threading.local):
+    """Directories that this thread has open for a while, by what they are."""
+
+    def __init__(self) -> None:
+        self.stack: ExitStack | None = None
+        self.fds: dict[tuple[str, str], int] = {}
+
+
+_held = _Held()
+_HELD_AT_MOST = 64  # descriptors; a site with more roots opens the others each time
+
+
+@contextmanager
+def holding() -> Iterator[None]:
+    """Inside, in this thread, each root's own directories are opened once and then used again.
+
+    RACE: a root is replaced by another one meanwhile (a cycle's milliseconds): we go on in the one that was there,
+    which is no worse than having been a moment earlier; one that was removed is noticed at the next use.
+    """
+    if _held.stack is not None:
+        yield
+        return
+    with ExitStack() as stack:
+        _held.stack = stack
+        try:
+            yield
+        finally:
+            _held.stack = None
+            _held.fds.clear()
+
+
+@contextmanager
+def held(root: str, what: str, opened: Callable[[], AbstractContextManager[int]]) -> Iterator[int]:
+    """What `opened` opens: until the end of `holding` where that is at work, else until the end of this."""
+    stack, key = _held.stack, (root, what)
+    fd = _held.fds.get(key)
+    if fd is not None and os.fstat(fd).st_nlink:
+        yield fd
+    elif stack is None or len(_held.fds) >= _HELD_AT_MOST:
+        with opened() as own:
+            yield own
+    else:
+        fd = _held.fds[key] = stack.enter_context(opened())
+        yield fd
+
+
+def let_go(root: str) -> None:
+    """Open the directories of this root anew from now on: something in it was not where it should be."""
+    for key in [k for k in _held.fds if k[0] == root]:
+        del _held.fds[key]  # closed at the end of `holding`: somebody may be at work in it
+
+
 @contextmanager
 def opened_partition(root: str, *, archived: bool) -> Iterator[int]:
     """`conversations/` of a root, or its `.archive/`, as an fd."""
+    with held(root, ARCHIVE if archived else CONVERSATIONS, lambda: _partition(root, archived=archived)) as fd:
+        yield fd
+
+
+@contextmanager
+def _partition(root: str, *, archived: bool) -> Iterator[int]:
     with opened_dir(root) as root_fd, opened_dir(CONVERSATIONS, dir_fd=root_fd) as live:
         if not archived:
             yield live

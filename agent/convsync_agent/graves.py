@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from convsync_agent import objects
+from convsync_agent import kernel, objects
 from convsync_agent import plot as places
 from convsync_agent.model import UNIT_FILES, Digest, Unit
 from convsync_agent.names import id_text
@@ -100,7 +100,7 @@ def _with(stone: Tombstone, digests: Lineage) -> Tombstone:
 
 
 def _write(place: Plot, stone: Tombstone) -> Tombstone:
-    objects.write(place.file(TOMBSTONE), [_as_json(stone)], sync=True)
+    objects.write(place.file(TOMBSTONE), [_as_json(stone)], kernel.fsync)
     places.sync(place)
     return stone
 

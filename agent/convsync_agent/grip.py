@@ -103,7 +103,7 @@ def _packed(want: Wanted, leaf: str, dir_fd: int, place: str, *, sync: bool) -> 
     if not fs.same_file(stamp, want.stamp) or want.digest not in {None, digest}:
         raise fs.ChangedError
     held = digest + ".gz"
-    objects.write(os.path.join(place, held), objects.compressed(raw), sync=sync)
+    objects.write(os.path.join(place, held), objects.compressed(raw), kernel.fsync if sync else objects.later)
     return _held(want, digest, held)
 
 

@@ -21,6 +21,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from convsync_agent import kept, kernel, objects, pruning
@@ -29,8 +30,10 @@ from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storag
 from convsync_agent.kept import MANIFEST, VERSION, Kept, KeptFile, Listing, Manifest, Pruned
 from convsync_agent.model import Unit
 from convsync_agent.names import id_text, parse_id
-from convsync_agent.objects import OBJECTS, Batch, Durable, Stamp, object_path
+from convsync_agent.durable import Batch, Durable
+from convsync_agent.objects import OBJECTS, Stamp, object_path
 from convsync_agent.plan import Problem
+from convsync_agent.pressing import Pressing
 
 __all__ = ["History", "Kept", "KeptFile", "Listing", "Manifest", "Pruned"]
 
@@ -47,25 +50,23 @@ class History:
     def __init__(self, data_dir: str) -> None:
         self.data_dir = os.path.abspath(data_dir)
         self.base = os.path.join(self.data_dir, "history")
+        self.pressing = Pressing()
         self._durable = Durable()
         self._batch: Batch | None = None
 
     # -- keeping ----------------------------------------------------------
 
     @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> Iterator[Batch]:
         """Inside, `keep` waits for no disk; leaving it makes all of it durable at once, or raises OSError.
 
-        Nothing may be replaced before that. Left by an exception, nothing counts as durable. Where one call
-        cannot sync a file system each `keep` syncs for itself. In a batch within a batch the inner end syncs too.
+        Nothing may be replaced before that. Left by an exception, nothing counts as durable. In a batch within a
+        batch the inner end syncs too.
         """
-        if not kernel.has_syncfs():
-            yield
-            return
         outer, batch = self._batch, Batch()
         self._batch = batch
         try:
-            yield
+            yield batch
             self._durable.finish(batch)
         finally:
             self._batch = outer
@@ -93,22 +94,28 @@ class History:
         if unit is Unit.ALL or not kept.sound_names([f.name for f in listed]):
             raise ValueError("a version is one unit with at least one file, by relative names")
         rows = [(entry, raw) for entry, (_, raw, _) in zip(listed, contents, strict=True)]
-        place, batch = self._place(workspace, conversation), self._batch
+        manifest = Manifest(workspace, conversation, unit, "", root, at_ms, why, valid, events, listed)
+        if self._batch is not None:
+            return self._keep(manifest, rows, self._batch)
+        with self.batch() as alone:
+            return self._keep(manifest, rows, alone)
+
+    def _keep(self, manifest: Manifest, rows: Sequence[tuple[KeptFile, bytes]], batch: Batch) -> Kept:
+        m = manifest
+        place = self._place(m.workspace, m.conversation)
         self._settle(place, batch)
-        self._store(place, rows)
-        newest, last_ms = kept.load_newest(place, workspace, conversation, unit)
-        if newest and [f[:3] for f in newest.files] == [f[:3] for f in listed]:
+        self._store(place, rows, batch)
+        newest, last_ms = kept.load_newest(place, m.workspace, m.conversation, m.unit)
+        if newest and [f[:3] for f in newest.files] == [f[:3] for f in m.files]:
             folder = os.path.join(place, newest.version)
             with contextlib.suppress(FileNotFoundError):  # pruned at this moment: then it is kept anew
                 if folder not in self._durable.doubted:
-                    self._seal(folder, batch, age_ms=max(at_ms, newest.seen_ms))
+                    self._seal(folder, batch, age_ms=max(m.at_ms, newest.seen_ms))
                     return Kept(newest.version, new=False)
-        at_ms = max(at_ms, last_ms + 1)
-        manifest = Manifest(workspace, conversation, unit, "", root, at_ms, why, valid, events, listed)
-        version, stamp = kept.publish(place, manifest, sync=batch is None)
+        version, stamp = kept.publish(place, replace(m, at_ms=max(m.at_ms, last_ms + 1)), batch)
         self._durable.note({os.path.join(place, version): stamp}, batch)
         # Again what was removed while no manifest asked for it.
-        self._store(place, [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)])
+        self._store(place, [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)], batch)
         return Kept(version, new=True)
 
     def _settle(self, place: str, batch: Batch | None) -> None:
@@ -129,28 +136,27 @@ class History:
     def _make(self, path: str, batch: Batch | None) -> None:
         ours = path.startswith(self.base)
         made = objects.make_dir(path, ours=ours)
+        alone = batch or Batch()
+        alone.named(os.path.dirname(path), ours=made or ours)  # else above the data directory, and not made by us
         if batch is None:
-            try:
-                objects.sync_dir(os.path.dirname(path))
-            except PermissionError:  # above the data directory, and not made by us
-                if made or ours:
-                    raise
+            alone.sync()
         if path == self.base and not os.path.exists(os.path.join(path, README)):
-            objects.write(os.path.join(path, README), [_README_TEXT], sync=batch is None)
+            objects.write(os.path.join(path, README), [_README_TEXT], batch.wrote if batch else kernel.fsync)
         self._durable.note({path: (os.stat(path).st_ino, 0)}, batch)
 
-    def _store(self, place: str, rows: Sequence[tuple[KeptFile, bytes]]) -> None:
+    def _store(self, place: str, rows: Sequence[tuple[KeptFile, bytes]], batch: Batch) -> None:
         """An object that is there counts only if it gives back these very bytes; else it is written anew."""
-        batch, loose = self._batch, dict[str, Stamp]()
+        loose = dict[str, Stamp]()
         for entry, raw in rows:
             path, stamp = object_path(place, entry.digest), None
             with contextlib.suppress(OSError):
                 stamp = self._stamp(path, objects.same_bytes(raw), batch)
             if stamp is None:
                 # What is replaced may be whole and only unreadable at this moment, and older versions need it.
-                sync = batch is None or os.path.lexists(path)
-                stamp = objects.write(path, objects.compressed(raw), sync=sync)
+                wrote = kernel.fsync if os.path.lexists(path) else batch.wrote
+                stamp = objects.write(path, objects.stored(raw), wrote)
                 self._durable.doubted.discard(path)
+                self.pressing.note(path)
             if not self._durable.knows(path, stamp, batch):
                 loose[path] = stamp
         self._name(place, loose, batch)
@@ -159,12 +165,19 @@ class History:
         """The stamp of an object that passes, its content durable or left to the batch. Raises OSError."""
         if path in self._durable.doubted:
             return None
-        return objects.look_at(path, check, lambda s: batch is None and not self._durable.knows(path, s, None))
+
+        def loose(fd: int, stamp: Stamp) -> None:
+            if not self._durable.knows(path, stamp, batch):
+                (batch.wrote if batch else kernel.fsync)(fd)
+
+        return objects.look_at(path, check, loose)
 
     def _name(self, place: str, loose: dict[str, Stamp], batch: Batch | None) -> None:
         """Make the names of these objects durable."""
         if loose and batch is None:
             objects.sync_dir(os.path.join(place, OBJECTS))
+        elif loose and batch:
+            batch.named(os.path.join(place, OBJECTS))
         self._durable.note(loose, batch)
 
     def _seal(self, folder: str, batch: Batch | None, *, age_ms: int | None = None) -> None:
@@ -175,14 +188,13 @@ class History:
                 objects.set_age(fd, age_ms)
             stamp = objects.stamp_of(os.fstat(fd))
             try:
-                if batch is None and not (known and age_ms is None):
-                    kernel.fsync(fd)
+                if not (known and age_ms is None):
+                    (batch.wrote if batch else kernel.fsync)(fd)
             except OSError:
                 self._durable.doubted.add(folder)
                 raise
-        if batch is None and not known:
-            objects.sync_dir(folder)
-            objects.sync_dir(os.path.dirname(folder))
+        for path in (folder, os.path.dirname(folder)) if not known else ():
+            (batch.named if batch else objects.sync_dir)(path)
         self._durable.note({folder: stamp}, batch)
 
     # -- asking -----------------------------------------------------------

@@ -16,7 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from convsync_agent import objects
+from convsync_agent import kernel, objects
 from convsync_agent import plot as places
 from convsync_agent.kept import sound_names
 from convsync_agent.model import EVENTS, MANAGED, METADATA, UNIT_FILES, Copy, Digest, Grade, Partition, Unit
@@ -114,7 +114,7 @@ def _fingerprint(partition: Partition, rows: Iterable[tuple[str, str, int, int]]
 
 def publish(place: Plot, keepsake: Keepsake, *, sync: bool = True) -> objects.Stamp:
     """The manifest under its name, in one step; with `sync` durable when this returns."""
-    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], sync=sync)
+    stamp = objects.write(place.file(MANIFEST), [_as_json(keepsake)], kernel.fsync if sync else objects.later)
     if sync:
         places.sync(place)
     return stamp

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from convsync_agent import objects
 from convsync_agent.digest import content_digest
+from convsync_agent.durable import Batch
 from convsync_agent.model import UNIT_FILES, Digest, Unit
 from convsync_agent.names import id_text, parse_id
 from convsync_agent.plan import Problem
@@ -88,8 +89,11 @@ def sound_names(names: Sequence[str]) -> bool:
 # -- on disk ------------------------------------------------------------------
 
 
-def publish(place: str, manifest: Manifest, *, sync: bool) -> tuple[str, objects.Stamp]:
-    """Put a manifest under a version of its own, built aside and renamed. A taken name: one ms later."""
+def publish(place: str, manifest: Manifest, batch: Batch) -> tuple[str, objects.Stamp]:
+    """Put a manifest under a version of its own, built aside and renamed; the batch makes it durable.
+
+    A taken name: one ms later.
+    """
     tag = content_digest(json.dumps([f[:2] for f in manifest.files]).encode()).hex()[:8]
     while True:
         version = f"{manifest.at_ms}-{manifest.unit}-{tag}"
@@ -97,9 +101,7 @@ def publish(place: str, manifest: Manifest, *, sync: bool) -> tuple[str, objects
         try:
             objects.make_dir(temp)
             path = os.path.join(temp, MANIFEST)
-            stamp = objects.write_in(path, [_as_json(manifest)], age_ms=manifest.at_ms, sync=sync)
-            if sync:
-                objects.sync_dir(temp)
+            stamp = objects.write_in(path, [_as_json(manifest)], batch.wrote, age_ms=manifest.at_ms)
             os.rename(temp, os.path.join(place, version))
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -108,8 +110,8 @@ def publish(place: str, manifest: Manifest, *, sync: bool) -> tuple[str, objects
                 raise
             manifest = replace(manifest, at_ms=manifest.at_ms + 1)
         else:
-            if sync:
-                objects.sync_dir(place)
+            batch.named(os.path.join(place, version))
+            batch.named(place)
             return version, stamp
 
 

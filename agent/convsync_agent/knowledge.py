@@ -117,11 +117,7 @@ class Knower:
                 continue
             raw = self.contents.get(file.digest)
             if raw is None:
-                archived = copy.partition is Partition.ARCHIVED
-                with (
-                    fs.opened_partition(copy.root.path, archived=archived) as part,
-                    fs.opened_dir(copy.name, dir_fd=part) as fd,
-                ):
+                with fs.opened_copy(copy) as fd:
                     raw, _ = fs.read_file(file.name, fd)
                 if file.digest is None or content_digest(raw) != file.digest:
                     raise fs.ChangedError
@@ -195,9 +191,9 @@ class Knower:
     def readable(path: str) -> tuple[Readable, str]:
         """Whether a root can be listed now. Missing and unreadable prove nothing about what is in it."""
         try:
-            with fs.opened_dir(path) as fd:
+            with fs.opened_dir(path):
                 try:
-                    with fs.opened_dir(fs.CONVERSATIONS, dir_fd=fd) as live, os.scandir(live):
+                    with fs.opened_partition(path, archived=False):  # O_RDONLY: who may open it may list it
                         return Readable.YES, ""
                 except FileNotFoundError:
                     return Readable.YES, ""

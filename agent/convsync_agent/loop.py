@@ -110,6 +110,8 @@ class Agent:
             self.lookout.close()
         if hasattr(self, "engine"):
             self.engine.settle_waiting(self.engine.sites)
+            self.engine.vault.close()
+            self.engine.history.pressing.close()
             with contextlib.suppress(OSError):  # what is not copied into the file is in the log beside it
                 self.engine.state.checkpoint()
             self.engine.state.close()
@@ -138,8 +140,9 @@ class Agent:
 
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
-        waits = (self.lookout.health.wait(), said, self.engine.vault.wait(), self.returning.wait())
-        timeout = max(0.0, min(self.agenda.wait(), self.aside.wait(), pausing.wait(self.engine.sites), *waits))
+        later = (self.engine.vault.wait(), self.engine.history.pressing.wait(), self.returning.wait())
+        waits = (self.lookout.health.wait(), said, self.aside.wait(), pausing.wait(self.engine.sites), *later)
+        timeout = max(0.0, min(self.agenda.wait(), *waits))
         with contextlib.suppress(queue.Empty):
             self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
@@ -274,6 +277,7 @@ class Agent:
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
             self.engine.vault.step(self.engine, self.engine.sites)
+            self.engine.history.pressing.step()
             self.engine.contents.clear()
         if pausing.wait(self.engine.sites) <= 0:
             self.agenda.rescan_all("resumed")

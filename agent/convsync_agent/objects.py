@@ -22,14 +22,15 @@ TEMP = ".tmp-"
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _GZIP = 31  # zlib's word for gzip framing; it writes mtime 0
+_HEAD = 10  # bytes of a gzip header without a name, as zlib writes it
 _CHUNK = 1 << 20
 _LAST_NS = 9 * 10**18  # what fits 64 bits
-_KNOWN = 20_000  # paths remembered as durable; forgetting them costs a sync, nothing else
 
 Stamp = tuple[int, int]
 """Which inode, and since when as it is: a file that was replaced or written to has another one."""
 
 Check = Callable[[Iterator[bytes]], bool]
+Wrote = Callable[[int], None]
 
 
 # -- objects ------------------------------------------------------------------
@@ -39,33 +40,56 @@ def object_path(place: str, digest: str) -> str:
     return os.path.join(place, OBJECTS, digest + ".gz")
 
 
-def compressed(raw: bytes) -> Iterator[bytes]:
-    small = len(raw) < 1 << 16  # tables of its size: to clear the large ones takes longer than to compress 10 KB
-    deflate = zlib.compressobj(1, zlib.DEFLATED, _GZIP, 6 if small else 8)
+def stored(raw: bytes) -> Iterator[bytes]:
+    """As gzip of level 0, nothing compressed: as fast as copying. `pressing` makes it small when there is time."""
+    deflate = zlib.compressobj(0, zlib.DEFLATED, _GZIP)
     view = memoryview(raw)
     for at in range(0, len(raw), _CHUNK):
         yield deflate.compress(view[at : at + _CHUNK])
     yield deflate.flush()
 
 
+def is_stored(path: str) -> bool:
+    """The object is not compressed: its first block of deflate says so (RFC 1951, 3.2.3)."""
+    try:
+        with opened(path) as fd:
+            head = os.read(fd, _HEAD + 1)
+    except OSError:
+        return False
+    return len(head) > _HEAD and not head[_HEAD] & 0b110
+
+
+def compressed(raw: bytes) -> Iterator[bytes]:
+    view = memoryview(raw)
+    return squeezed((view[at : at + _CHUNK] for at in range(0, len(raw), _CHUNK)), len(raw))
+
+
+def squeezed(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
+    """As gzip of level 1; `size` is about how much there is."""
+    small = size < 1 << 16  # tables of its size: to clear the large ones takes longer than to compress 10 KB
+    deflate = zlib.compressobj(1, zlib.DEFLATED, _GZIP, 6 if small else 8)
+    for piece in pieces:
+        yield deflate.compress(piece)
+    yield deflate.flush()
+
+
 def read_object(path: str, digest: str) -> bytes:
     """The content of an object, checked. Raises OSError; ValueError or zlib.error where it is damaged."""
     with opened(path) as fd:
-        content = _joined(_pieces(fd))
+        content = _joined(pieces(fd))
     if content_digest(content.getbuffer()).hex() != digest:
         raise ValueError("damaged")
     return content.getvalue()
 
 
-def look_at(path: str, check: Check, loose: Callable[[Stamp], bool]) -> Stamp | None:
-    """The stamp of an object whose content passes the check. What is `loose` is made durable. Raises OSError."""
+def look_at(path: str, check: Check, passed: Callable[[int, Stamp], None]) -> Stamp | None:
+    """The stamp of an object whose content passes the check; `passed` gets its descriptor then. Raises OSError."""
     try:
         with opened(path) as fd:
-            if not check(_pieces(fd)):
+            if not check(pieces(fd)):
                 return None
             stamp = stamp_of(os.fstat(fd))
-            if loose(stamp):
-                kernel.fsync(fd)
+            passed(fd, stamp)
             return stamp
     except (FileNotFoundError, zlib.error):
         return None
@@ -96,7 +120,7 @@ def _joined(pieces: Iterator[bytes]) -> io.BytesIO:
     return content
 
 
-def _pieces(fd: int) -> Iterator[bytes]:
+def pieces(fd: int) -> Iterator[bytes]:
     """The content of an object, piece by piece; zlib checks its sum at the end."""
     inflate = zlib.decompressobj(_GZIP)
     while chunk := os.read(fd, 1 << 16):
@@ -122,22 +146,26 @@ def temp_name(directory: str) -> str:
     return os.path.join(directory, TEMP + secrets.token_hex(8))
 
 
-def write(path: str, chunks: Iterable[bytes], *, sync: bool) -> Stamp:
-    """A whole file under its name or none."""
+def write(path: str, chunks: Iterable[bytes], wrote: Wrote) -> Stamp:
+    """A whole file under its name or none. `wrote` gets its descriptor before it has the name: to make it durable."""
     temp = temp_name(os.path.dirname(path))
-    return _filled(temp, chunks, sync=sync, then=lambda: os.rename(temp, path))
+    return _filled(temp, chunks, wrote, then=lambda: os.rename(temp, path))
 
 
-def write_in(path: str, chunks: Iterable[bytes], *, age_ms: int, sync: bool) -> Stamp:
+def write_in(path: str, chunks: Iterable[bytes], wrote: Wrote, *, age_ms: int) -> Stamp:
     """A file of this age in a directory that nobody reads yet."""
-    return _filled(path, chunks, sync=sync, age_ms=age_ms)
+    return _filled(path, chunks, wrote, age_ms=age_ms)
+
+
+def later(_fd: int) -> None:
+    """Not made durable here: somebody else sees to it."""
 
 
 def _filled(
     path: str,
     chunks: Iterable[bytes],
+    wrote: Wrote,
     *,
-    sync: bool,
     age_ms: int | None = None,
     then: Callable[[], None] = lambda: None,
 ) -> Stamp:
@@ -151,8 +179,7 @@ def _filled(
                 view = view[os.write(fd, view) :]
         if age_ms is not None:
             set_age(fd, age_ms)
-        if sync:
-            kernel.fsync(fd)
+        wrote(fd)
         then()
         return stamp_of(os.fstat(fd))
     except BaseException:
@@ -233,63 +260,3 @@ def names_in(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except FileNotFoundError:
         return []
-
-
-# -- what is durable ----------------------------------------------------------
-
-
-class Batch:
-    """What a burst made, and the file systems it made it on: one, unless somebody mounted another below."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, Stamp] = {}
-        self._systems: dict[int, int] = {}
-
-    def watch(self, path: str) -> None:
-        """Before anything is written there: an fd is told only of errors that come after it was opened."""
-        device = os.stat(path).st_dev
-        if device not in self._systems:
-            self._systems[device] = os.open(path, _READ | os.O_DIRECTORY)
-
-    def sync(self) -> None:
-        for fd in self._systems.values():
-            kernel.sync_file_system(fd)
-
-    def close(self) -> None:
-        for fd in self._systems.values():
-            os.close(fd)
-
-
-class Durable:
-    """Which paths were synced as they are now, here. Of a directory that is its name, with inode and no time."""
-
-    def __init__(self) -> None:
-        self.doubted: set[str] = set()  # a sync of these failed, and the next one would say nothing of it
-        self._known: dict[str, Stamp] = {}
-
-    def knows(self, path: str, stamp: Stamp, batch: Batch | None) -> bool:
-        """It was synced, or will be at the end of this batch."""
-        return self._known.get(path) == stamp or (batch is not None and batch.made.get(path) == stamp)
-
-    def knows_dir(self, path: str, batch: Batch | None) -> bool:
-        try:
-            return self.knows(path, (os.stat(path).st_ino, 0), batch)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-    def note(self, stamps: dict[str, Stamp], batch: Batch | None) -> None:
-        """These are synced, or will count as that when the batch is."""
-        if batch is not None:
-            batch.made.update(stamps)
-            return
-        if len(self._known) > _KNOWN:
-            self._known.clear()
-        self._known.update(stamps)
-
-    def finish(self, batch: Batch) -> None:
-        try:
-            batch.sync()
-        except OSError:
-            self.doubted.update(batch.made)
-            raise
-        self.note(batch.made, None)

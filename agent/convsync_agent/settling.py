@@ -28,7 +28,7 @@ def settle(engine: Engine, site: Site, conversations: set[int], *, patience: flo
         time.sleep(0.05)
         engine.settle_waiting(engine.sites)
     engine.settle_waiting(engine.sites | {site.id: site})
-    engine.vault.step(engine, engine.sites | {site.id: site}, everything=True)
+    engine.vault.step_all(engine, engine.sites | {site.id: site})
     engine.contents.clear()
     return total
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from convsync_agent import scan
+from convsync_agent import fs, scan
 from convsync_agent.knowledge import Knower
 from convsync_agent.model import SECOND, Copy, Readable, Snapshot
 from convsync_agent.observe import Eye
@@ -80,6 +80,7 @@ def _look_at(site: Site, view: View, conversation: int, eye: Eye, knower: Knower
         try:
             return [eye.look(view.root, conversation, p, record) for p in view.listing.places(conversation)]
         except (FileNotFoundError, NotADirectoryError):
+            fs.let_go(view.root.path)
             try:
                 view.listing = scan.list_root(view.root.path)
             except OSError:

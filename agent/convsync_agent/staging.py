@@ -59,11 +59,13 @@ def opened(root: Root) -> Iterator[int]:
 
     Shared with all who stage there; nobody takes it away meanwhile.
     """
-    with (
-        fs.opened_dir(root.path) as root_fd,
-        fs.opened_dir(fs.CONVERSATIONS, dir_fd=root_fd) as live,
-        ExitStack() as at,
-    ):
+    with fs.held(root.path, STAGING, lambda: _opened(root)) as fd:
+        yield fd
+
+
+@contextmanager
+def _opened(root: Root) -> Iterator[int]:
+    with fs.opened_partition(root.path, archived=False) as live, ExitStack() as at:
         fd = _entered(live, at)
         if fs.stat_file(IGNORE, fd) is None:
             with contextlib.suppress(OSError):  # another was first, or the disk is full: said by what comes next

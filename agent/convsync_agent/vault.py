@@ -8,6 +8,7 @@ it changes the durable file's ctime, twice, and a write in place goes through it
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from convsync_agent.engine import Engine
 
 QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
-STEP_SECONDS = 0.02
+STEP_SECONDS, BUSY_SECONDS = 0.02, 0.1
 AT_ONCE = 64  # looked at before they are compressed: the bytes that are remembered of them count their events
 TROUBLE = (OSError, ValueError, fs.ChangedError, fs.OddFileError)
 TOGETHER = 8  # kept copies: from so many on one wait for the disk is cheaper
@@ -53,13 +54,15 @@ class Wanted(NamedTuple):
 
 
 class Vault:
-    """Owns what is due. `step` does a little of it and never raises: a kept copy is a net, not the promise."""
+    """Owns what is due. Never raises: a kept copy is a net, not the promise."""
 
     def __init__(self, data_dir: str, keep_days: int) -> None:
         self.shelter = Shelter(data_dir, keep_days=keep_days)
         self.failed = 0
         self._due: dict[tuple[str, int], Due] = {}
         self._calm_at = 0.0
+        self._worker: threading.Thread | None = None
+        self._stop = threading.Event()
 
     def disturbed(self) -> None:
         """There was work just now, and where there is some there is often more."""
@@ -84,28 +87,51 @@ class Vault:
         """Seconds until something is due."""
         if not self._due:
             return float("inf")
-        return max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
+        soonest = max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
+        return max(soonest, BUSY_SECONDS) if self._busy else soonest
 
-    def step(self, engine: Engine, sites: Mapping[str, Site], *, everything: bool = False) -> int:
-        """Keep what is due, for some milliseconds, or `everything` there is. Returns how many copies were made.
+    def step(self, engine: Engine, sites: Mapping[str, Site]) -> None:
+        """Begin to keep some of what is due. A thread reads and compresses it: neither needs the interpreter.
 
         What is given up for it and is nowhere else goes into the history first (`setback`).
         """
-        began, made = time.monotonic(), 0
-        due = [k for k, d in self._due.items() if everything or self._ready_at(d) <= began]
-        if everything and len(due) >= TOGETHER:
-            return self._all(engine, sites, due)
-        for key in due:
+        if self._busy:
+            return
+        began = time.monotonic()
+        batch: list[Wanted] = []
+        for key in [k for k, d in self._due.items() if self._ready_at(d) <= began]:
             del self._due[key]
-            site = sites.get(key[0])
-            if site is not None:
-                wanted = self._wanted(engine, site, key[1])
-                result = None if wanted is None else self._take(wanted)
-                made += result is True
-                self.failed += wanted is not None and result is None
-            if not everything and time.monotonic() - began > STEP_SECONDS:
+            wanted = self._wanted(engine, sites[key[0]], key[1]) if key[0] in sites else None
+            batch.extend([wanted] if wanted else [])
+            if len(batch) >= AT_ONCE or time.monotonic() - began > STEP_SECONDS:
                 break
-        return made
+        if batch:
+            self._worker = threading.Thread(target=self._take_all, args=(batch,), name="vault", daemon=True)
+            self._worker.start()
+
+    def step_all(self, engine: Engine, sites: Mapping[str, Site]) -> int:
+        """Keep everything that is due, and wait for it. Returns how many copies were made."""
+        due = list(self._due)
+        if len(due) >= TOGETHER:
+            return self._all(engine, sites, due)
+        self._due.clear()
+        wanted = [self._wanted(engine, sites[k[0]], k[1]) for k in due if k[0] in sites]
+        return self._take_all([w for w in wanted if w is not None])
+
+    def close(self) -> None:
+        """Wait for the copy at hand."""
+        self._stop.set()
+        if self._worker is not None:
+            self._worker.join()
+
+    @property
+    def _busy(self) -> bool:
+        return self._worker is not None and self._worker.is_alive()
+
+    def _take_all(self, batch: list[Wanted]) -> int:
+        results = [self._take(w) for w in batch if not self._stop.is_set()]
+        self.failed += results.count(None)
+        return results.count(True)
 
     def _all(self, engine: Engine, sites: Mapping[str, Site], due: list[tuple[str, int]]) -> int:
         """Many: one wait for the disk, all cores compressing. When that fails, they are due again."""

@@ -224,7 +224,7 @@ class OnDisk(RuleBasedStateMachine):
         else:
             raise AssertionError(f"never at rest: {outcome}")
         engine.settle_waiting(engine.sites)
-        engine.vault.step(engine, engine.sites, everything=True)
+        engine.vault.step_all(engine, engine.sites)
         engine.settle_waiting(engine.sites)
 
     def rest(self) -> None:

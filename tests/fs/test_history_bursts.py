@@ -66,14 +66,24 @@ def test_law_a_batch_keeps_what_single_keeps_do(steps):
         assert run(one, batched=True) == run(two, batched=False)
 
 
-def test_without_syncfs_each_keep_is_durable_when_it_returns(history, monkeypatch):
-    """Where one call cannot sync a file system, a batch changes nothing."""
+def test_without_syncfs_a_batch_is_durable_when_it_ends(history, monkeypatch):
+    """Where one call cannot sync a file system, every file and every name is synced by itself."""
     disk = Disk(monkeypatch)
     monkeypatch.setattr(kernel, "has_syncfs", lambda: False)
     with history.batch():
-        for raw in (b"a", b"b"):
-            keep(history, raw)
-            assert (disk.early, disk.exposed(), disk.barriers) == ([], [], [])
+        for n in range(12):
+            keep(history, b"%d" % n, at_ms=n)
+    assert (disk.exposed(), disk.barriers) == ([], [])
+
+
+def test_a_small_batch_waits_for_its_own_files_only(history, monkeypatch):
+    """A few files are synced one by one: what others write to the file system keeps nobody waiting."""
+    keep(history, b"before")
+    disk = Disk(monkeypatch)
+    with history.batch():
+        keep(history, b"a")
+        assert disk.fsyncs == 0
+    assert (disk.exposed(), disk.barriers) == ([], [])
 
 
 @with_syncfs
@@ -94,7 +104,7 @@ def test_a_batch_that_did_not_end_well_made_nothing_durable(history, monkeypatch
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "sync_file_system", barrier)
+        patch.setattr(kernel, "fsync", barrier)
         with pytest.raises(OSError, match="no space"):
             burst()
     assert disk.fsyncs == 0
@@ -159,7 +169,8 @@ def test_a_batch_syncs_each_file_system_it_wrote_to(history, monkeypatch):
         os.symlink(far, os.path.join(history.base, WS))
         disk = Disk(monkeypatch)
         with history.batch():
-            keep(history, b"a")
+            for n in range(12):
+                keep(history, b"%d" % n, at_ms=n)
         here, there = disk.barriers
         assert (here, there) == (os.stat(history.data_dir).st_ino, os.stat(place(history) / "objects").st_ino)
 

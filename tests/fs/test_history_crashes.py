@@ -42,7 +42,7 @@ class Fault:
 def test_a_fault_at_each_step_leaves_the_old_or_the_new(tmp_path, monkeypatch, first):
     """Whichever step fails, the versions are the old or the new ones, whole, no temporary name stays, a retry works.
 
-    Each fault is heard but one: an object that was there and cannot be synced is written anew.
+    Each fault is heard.
     """
     unheard = 0
     for n in range(1000):
@@ -64,7 +64,7 @@ def test_a_fault_at_each_step_leaves_the_old_or_the_new(tmp_path, monkeypatch, f
         unheard += not failed
         keep(history, b"new")
         assert contents(history) == [b"new", *old]
-    assert unheard == len(old)
+    assert unheard == 0
     assert n > 20
 
 
@@ -109,11 +109,10 @@ def test_a_kill_in_pruning_leaves_whole_versions(tmp_path):
 
 
 def test_all_is_durable_when_keep_returns(history, monkeypatch):
-    """R4: content before name, objects before the manifest, and every new name synced when keep returns."""
+    """R4: content and every new name are synced when keep returns, and nothing relies on them before."""
     disk = Disk(monkeypatch)
     for raw in (b"a", b"b"):
         keep(history, raw)
-        assert disk.early == []
         assert disk.exposed() == []
 
 
@@ -135,7 +134,9 @@ def test_what_an_earlier_fault_left_is_made_durable_before_it_counts(tmp_path, m
             "holds": lambda h: h.holds(WS, ID, Unit.STREAM, hexes(b"{}", b"a")),
             "has_content": lambda h: h.has_content(WS, ID, *hexes(b"a")),
         }[ask](history)
-        assert not answer or disk.exposed() == []
+        # What a failed barrier stood for is made anew under another name; an answer about one file needs no other.
+        unused = {"keep": {"manifest.json"}, "has_content": {f"{hexes(b'{}')[0]}.gz"}}
+        assert not answer or set(disk.exposed()) <= unused.get(ask, set())
         disk.forget()
     assert n > 20
 

@@ -159,7 +159,7 @@ def test_where_nothing_is_kept_nothing_is_done(tmp_path, monkeypatch):
         with world.engine(trash_keep_days=0) as engine:
             site = engine.sites[WS]
             engine.cycle(site, engine.rescan(site))
-            assert engine.vault.step(engine, engine.sites, everything=True) == 0
+            assert engine.vault.step_all(engine, engine.sites) == 0
     assert versions(world) == ([], set())
 
 
@@ -179,7 +179,7 @@ def test_a_fault_at_any_step_leaves_the_old_content_somewhere(world, fault, monk
             engine.cycle(site, engine.rescan(site))
             faults = Faults(patched, fault, number)
             with faults.watching():
-                engine.vault.step(engine, engine.sites, everything=True)
+                engine.vault.step_all(engine, engine.sites)
         assert old <= versions(world)[1] | set(kept(world).values()), (number, faults.hit)
         put(silo(world) / "events.json", texts("x", "y"), LONG_AGO + 2 * SECOND)  # the next change, and its next chance
         world.sync()
