@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from convsync_agent import fs, kernel, locks, place, staging
 from convsync_agent.attempt import attempt, barrier
-from convsync_agent.digest import content_digest
+from convsync_agent.durable import Batch
 from convsync_agent.extras import Carry, ClashError, place_extras, read_extra, stage_extras
 from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Importer
@@ -55,7 +55,7 @@ class Applier:
     journal: Journal
     contents: Contents
     trust: Callable[[Copy, FileCopy, Stamp], None]
-    burst: Callable[[], AbstractContextManager[None]]
+    burst: Callable[[], AbstractContextManager[Batch]]
     rites: Callable[[PutBack | Bury | Lift], list[Result]]
     count: Count
     waiting: list[staging.Retired] = field(default_factory=list)
@@ -104,15 +104,7 @@ class Applier:
 
     def _read(self, copy: Copy, file: FileCopy) -> bytes:
         """The planned bytes of one file: from this cycle's memory, else from disk, digest checked."""
-        raw = self.contents.get(file.digest)
-        if raw is not None:
-            self.count.add(len(raw), 1, len(raw))
-            return raw
-        with fs.opened_copy(copy) as fd:
-            raw, _ = fs.read_file(file.name, fd)
-        if file.digest is None or content_digest(raw) != file.digest:
-            raise ChangedError
-        self.contents.put(file.digest, raw)
+        raw = self.contents.read(copy, file)
         self.count.add(len(raw), 1, len(raw))
         return raw
 
@@ -131,31 +123,24 @@ class Applier:
             yield from self._chunk(chunk, durable=durable)
 
     def _chunk(self, targets: Sequence[Target], *, durable: bool) -> Iterator[Result]:
-        """One burst: stage all, one barrier, commit each; light ones share the last directory barrier."""
-        many = kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
-        shared = many and durable
-        ready: list[Target] = []
+        """One burst: keep and stage all, one barrier, commit each; light ones share the last directory barrier."""
+        shared = durable and kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
+        ready = list(targets)
         try:
-            with self.burst() if many else nullcontext():  # losers kept in a burst share one barrier, too
+            with self.burst() as batch:
+                if durable:
+                    batch.watch(self.silo.path)
                 for target in targets:
-                    sync = durable and not shared
-                    results = attempt(target.actions, self._prepare, target, sync)
+                    results = attempt(target.actions, self._prepare, target, batch.wrote if durable else False)
                     if results:
                         self._clean(target)  # what was staged before it failed
-                    ready.extend([target] if not results else [])
+                        ready.remove(target)
                     yield from results
         except OSError as error:
             for target in ready:
                 self._clean(target)
             yield from (failed_with(a, error) for t in ready for a in t.actions)
             return
-        if shared and ready:
-            failed = self._silo_barrier([a for t in ready for a in t.actions])
-            if failed:
-                for target in ready:
-                    self._clean(target)
-                yield from failed
-                return
         done: list[Result] = []
         for target in ready:
             late = shared and target.light
@@ -168,7 +153,7 @@ class Applier:
             failed = self._silo_barrier(placed) if placed else []
             yield from [*failed, *(r for r in done if not isinstance(r, Done))] if failed else done
 
-    def _prepare(self, target: Target, sync: bool) -> list[Result]:  # noqa: FBT001
+    def _prepare(self, target: Target, sync: Callable[[int], None] | bool) -> list[Result]:  # noqa: FBT001
         copy = target.copy
         self.staged_in.add(copy.root)
         for job in target.jobs:
@@ -178,7 +163,7 @@ class Applier:
             if action.keep:
                 self.keep(action.target, action.unit, self._read_unit(action.target, action.unit), action.why)
             with staging.opened(copy.root) as fd:
-                place.stage(job, self._read, fd, durable=sync)
+                place.stage(job, self._read, fd, sync=sync)
         for extra in target.extras:
             target.refused += attempt([extra], self._stage_extras, extra, target)
         return target.refused if target.empty else []

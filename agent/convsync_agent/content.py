@@ -74,6 +74,31 @@ def check_events(raw: bytes, packed: bool) -> str:  # noqa: FBT001 - the one fac
     return ""
 
 
+def check_continued(raw: bytes, before: bytes, packed: bool) -> str:  # noqa: FBT001 - as above
+    """`check_events` of `raw`, where `before` is valid for the same layout: of an append only what is new is parsed.
+
+    What stands before the closing bracket of `before` is whole elements. If `raw` begins with it and goes on with a
+    comma or the bracket, `raw` is valid exactly if an array of one element that goes on like that is.
+    """
+    kept = _unclosed(before)
+    if kept is None or not raw.startswith(kept):
+        return check_events(raw, packed)
+    rest = raw[len(kept) :]
+    if rest.lstrip(_SPACE)[:1] not in (b",", b"]"):
+        return check_events(raw, packed)
+    try:
+        _, *events = _events(b"[0" + rest)
+    except NotJson:
+        return check_events(raw, packed)  # says where
+    return check_events(raw, packed) if any(map(_fault, events)) else ""
+
+
+def _unclosed(raw: bytes) -> bytes | None:
+    """Valid events without their closing bracket and what is around it; None where there is no element."""
+    body = raw.rstrip(_SPACE)[:-1].rstrip(_SPACE)
+    return None if body.lstrip(_SPACE) == b"[" else body
+
+
 def stream_contains(outer: Stream, inner: Stream) -> bool:
     """`inner` has the base config of `outer` and its events are the first ones of `outer`, or all.
 

@@ -49,7 +49,7 @@ class Batch:
         self._close_files()
 
     def named(self, directory: str, *, ours: bool = True) -> None:
-        """This directory has a new name in it. One that is not `ours` may be one that we cannot open."""
+        """A directory that has a new name in it. One that is not `ours` may be one that we cannot open."""
         self._dirs[directory] = ours or self._dirs.get(directory, False)
 
     def sync(self) -> None:

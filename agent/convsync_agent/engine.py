@@ -189,6 +189,7 @@ class Engine:
                     break
         finally:
             self.eye.settling = False
+            self.eye.durable = {}
             self.contents.clear()
         if outcome.results:
             self.vault.disturbed()

@@ -46,6 +46,7 @@ class _Held(threading.local):
     def __init__(self) -> None:
         self.stack: ExitStack | None = None
         self.fds: dict[tuple[str, str], int] = {}
+        self.done_with: list[int] = []
 
 
 _held = _Held()
@@ -69,6 +70,22 @@ def holding() -> Iterator[None]:
         finally:
             _held.stack = None
             _held.fds.clear()
+            _close_all()
+
+
+def close_soon(fd: int) -> None:
+    """Close the last descriptor of a file that has no name any more: freeing it takes longer than writing it did.
+
+    At the end of `holding`, when what somebody waits for is done; at once where that is not at work.
+    """
+    _held.done_with.append(fd)
+    if _held.stack is None or len(_held.done_with) > _HELD_AT_MOST:
+        _close_all()
+
+
+def _close_all() -> None:
+    while _held.done_with:
+        os.close(_held.done_with.pop())
 
 
 @contextmanager
@@ -184,8 +201,16 @@ def _read_all(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def write_new(name: str, raw: bytes, dir_fd: int, *, mtime_ns: int, sync: bool, mode: int = 0o666) -> Stamp:
-    """Create a file that did not exist, with its time, and make it durable if asked.
+def write_new(
+    name: str,
+    raw: bytes,
+    dir_fd: int,
+    *,
+    mtime_ns: int,
+    sync: bool | Callable[[int], None],
+    mode: int = 0o666,
+) -> Stamp:
+    """Create a file that did not exist, with its time, and make it durable if asked, or have `sync(fd)` see to it.
 
     JP writes with default permissions (contract 4.1), so the umask decides.
     """
@@ -195,7 +220,9 @@ def write_new(name: str, raw: bytes, dir_fd: int, *, mtime_ns: int, sync: bool, 
         while view:
             view = view[os.write(fd, view) :]
         os.utime(fd, ns=(mtime_ns, mtime_ns))
-        if sync:
+        if callable(sync):
+            sync(fd)
+        elif sync:
             kernel.fsync(fd)
         return stamp_of(os.fstat(fd))
     except BaseException:

@@ -26,11 +26,11 @@ from functools import partial
 
 from convsync_agent import kept, kernel, objects, pruning
 from convsync_agent.digest import content_digest
+from convsync_agent.durable import Batch, Durable
 from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
 from convsync_agent.kept import MANIFEST, VERSION, Kept, KeptFile, Listing, Manifest, Pruned
 from convsync_agent.model import Unit
 from convsync_agent.names import id_text, parse_id
-from convsync_agent.durable import Batch, Durable
 from convsync_agent.objects import OBJECTS, Stamp, object_path
 from convsync_agent.plan import Problem
 from convsync_agent.pressing import Pressing

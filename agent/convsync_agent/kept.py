@@ -102,6 +102,8 @@ def publish(place: str, manifest: Manifest, batch: Batch) -> tuple[str, objects.
             objects.make_dir(temp)
             path = os.path.join(temp, MANIFEST)
             stamp = objects.write_in(path, [_as_json(manifest)], batch.wrote, age_ms=manifest.at_ms)
+            with objects.opened(temp, os.O_DIRECTORY) as fd:
+                batch.wrote(fd)  # by descriptor: it may be pruned before it is durable
             os.rename(temp, os.path.join(place, version))
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -110,7 +112,6 @@ def publish(place: str, manifest: Manifest, batch: Batch) -> tuple[str, objects.
                 raise
             manifest = replace(manifest, at_ms=manifest.at_ms + 1)
         else:
-            batch.named(os.path.join(place, version))
             batch.named(place)
             return version, stamp
 

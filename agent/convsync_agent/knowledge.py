@@ -111,19 +111,7 @@ class Knower:
 
     def read(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
         """The files of a unit as they were looked at. Raises fs.ChangedError, OSError."""
-        found = {}
-        for file in copy.unit(unit).files:
-            if file.stamp is None:
-                continue
-            raw = self.contents.get(file.digest)
-            if raw is None:
-                with fs.opened_copy(copy) as fd:
-                    raw, _ = fs.read_file(file.name, fd)
-                if file.digest is None or content_digest(raw) != file.digest:
-                    raise fs.ChangedError
-                self.contents.put(file.digest, raw)
-            found[file.name] = raw
-        return found
+        return {f.name: self.contents.read(copy, f) for f in copy.unit(unit).files if f.stamp}
 
     # -- the history --------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from convsync_agent.errors import Refused
-from convsync_agent.fs import LOCKS, opened_dir
+from convsync_agent.fs import LOCKS, close_soon, opened_dir
 from convsync_agent.names import lock_name, parse_id
 
 SESSION = "convsync"
@@ -161,6 +161,9 @@ def _release(held: list[tuple[str, int]], locks: str) -> None:
             if os.path.dirname(path) == locks and _same_inode(path, fd):
                 _note_release(path)
                 os.unlink(path)
+                fcntl.flock(fd, fcntl.LOCK_UN)
+                close_soon(fd)
+                continue
         os.close(fd)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel
-from convsync_agent.content import check_base_config, check_events, check_metadata
+from convsync_agent.content import check_base_config, check_continued, check_events, check_metadata
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.model import (
@@ -53,6 +53,17 @@ class Contents:
     def get(self, digest: bytes | None) -> bytes | None:
         return self._raw.get(digest) if digest is not None else None
 
+    def read(self, copy: Copy, file: FileCopy) -> bytes:
+        """The bytes of a file as it was looked at, digest checked. Raises fs.ChangedError, OSError."""
+        raw = self.get(file.digest)
+        if raw is None:
+            with fs.opened_copy(copy) as fd:
+                raw, _ = fs.read_file(file.name, fd)
+            if file.digest is None or content_digest(raw) != file.digest:
+                raise fs.ChangedError
+            self.put(file.digest, raw)
+        return raw
+
     def clear(self) -> None:
         self._raw.clear()
         self._size = 0
@@ -74,6 +85,7 @@ class Eye:
     age: Callable[[tuple[str, int, str], tuple[Stamp | None, ...], int], int]
     closed: Callable[[str, int, str], bool]
     contents: Contents = field(default_factory=Contents)
+    durable: dict[int, Copy] = field(default_factory=dict)  # as looked at in this cycle
     settling: bool = False  # looking back at what this cycle itself read and wrote: equal stamps are enough
     _facts: OrderedDict[tuple[str, int, str], _Fact] = field(default_factory=OrderedDict)
     _verdicts: OrderedDict[tuple[str, bytes, bool], str] = field(default_factory=OrderedDict)
@@ -198,20 +210,36 @@ class Eye:
             raise fs.ChangedError
         digest = content_digest(raw)
         self.contents.put(digest, raw)
-        fact = self._facts[key] = _Fact(stamp, digest, self._verdict(key[2], raw, digest, packed=packed), packed)
+        fact = self._facts[key] = _Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
         self._facts.move_to_end(key)
         if len(self._facts) > CACHE_FILES:
             self._facts.popitem(last=False)
         return fact
 
-    def _verdict(self, name: str, raw: bytes, digest: bytes, *, packed: bool) -> str:
+    def _verdict(self, key: tuple[str, int, str], raw: bytes, digest: bytes, *, packed: bool) -> str:
         """'' or what is wrong. The same bytes are in several roots, and parsing them is the dearest of all."""
+        _, conversation, name = key
         known = self._verdicts.get((name, digest, packed))
         if known is None:
-            known = self._verdicts[name, digest, packed] = _check(name, raw, packed=packed)
+            before = self._before(conversation, packed=packed) if name == EVENTS else None
+            known = _check(name, raw, packed=packed) if before is None else check_continued(raw, before, packed)
+            self._verdicts[name, digest, packed] = known
             if len(self._verdicts) > CACHE_FILES:
                 self._verdicts.popitem(last=False)
         return known
+
+    def _before(self, conversation: int, *, packed: bool) -> bytes | None:
+        """The durable events, where they are valid: most streams that change have grown from them."""
+        durable = self.durable.get(conversation)
+        if durable is None or durable.stream.grade is not Grade.VALID:
+            return None
+        file = durable.stream.file(EVENTS)
+        if file.digest is None or packed is not (durable.stream.file(BASE_CONFIG).stamp is None):
+            return None
+        try:
+            return self.contents.read(durable, file)
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return None
 
 
 def _nobody_writes(name: str, dir_fd: int) -> bool:

@@ -7,6 +7,7 @@ place, make durable, set the true ages, unlock. Every comparison that fails drop
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, staging
@@ -54,18 +55,20 @@ def plan_files(source: UnitCopy, target: UnitCopy) -> tuple[list[FileCopy], list
     return sorted(write, key=lambda f: (f.name != BASE_CONFIG, f.name)), remove
 
 
-def stage(job: Job, read: object, fd: int, *, durable: bool) -> None:
-    """Write the winner's files into the staging directory. `read(copy, file) -> bytes` checks the digest."""
+def stage(
+    job: Job, read: Callable[[Copy, FileCopy], bytes], fd: int, *, sync: bool | Callable[[int], None] = False
+) -> None:
+    """Write the winner's files into the staging directory. `read(copy, file)` checks the digest."""
     action = job.action
     source, target = action.source.unit(action.unit), action.target.unit(action.unit)
     write, job.removals = plan_files(source, target)
     single = len(write) == 1 and not job.removals and not action.younger
     for file in write:
         old = target.file(file.name)
-        raw = read(action.source, file)  # type: ignore[operator]
+        raw = read(action.source, file)
         age = file.mtime_ns if single else old_age(old, target, source)
         name = staging.fresh_name(action.conversation, file.name)
-        stamp = fs.write_new(name, raw, fd, mtime_ns=age, sync=durable)
+        stamp = fs.write_new(name, raw, fd, mtime_ns=age, sync=sync)
         job.staged.append(Staged(file.name, name, stamp.inode, file.digest, old))
 
 

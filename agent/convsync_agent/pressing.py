@@ -34,7 +34,7 @@ class Pressing:
         return len(self._due)
 
     def note(self, path: str) -> None:
-        """This object was stored as it is."""
+        """An object that was stored as it is."""
         self._due.append(path)
 
     def disturbed(self) -> None:

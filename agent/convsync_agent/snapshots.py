@@ -58,6 +58,8 @@ def take(
             if found:
                 copies[conversation] = tuple(c for c, _ in found)
                 seen.extend(found)
+        if view is site.silo:
+            eye.durable = {c: group[0] for c, group in copies.items() if len(group) == 1}
         snapshots.append(Snapshot(view.root, taken, copies, readable, refresh, frozenset(wanted), fault))
     return knower.with_extra_digests(snapshots), seen
 

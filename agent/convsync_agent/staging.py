@@ -140,7 +140,7 @@ def retire(
                 os.unlink(name, dir_fd=fd)
                 return None
         finally:
-            os.close(held)
+            fs.close_soon(held)
     return Retired(root, conversation, name, file, stamp, digest, time.monotonic())
 
 
