@@ -54,7 +54,7 @@ class Applier:
     keep: Keeper
     journal: Journal
     contents: Contents
-    trust: Callable[[Copy, FileCopy, Stamp], None]
+    trust: Callable[[Root, int, FileCopy, Stamp], None]
     burst: Callable[[], AbstractContextManager[Batch]]
     rites: Callable[[PutBack | Bury | Lift], list[Result]]
     count: Count
@@ -69,7 +69,7 @@ class Applier:
                 yield from attempt([action], self._keep, action)
             elif isinstance(action, PutBack | Bury | Lift):
                 yield from attempt([action], self.rites, action)
-        importer = Importer(self.silo, self.stores, self._read, BARRIER_FROM)
+        importer = Importer(self.silo, self.stores, self._read, BARRIER_FROM, trust=self.trust)
         for chunk in chunks([a for a in plan.actions if isinstance(a, Import)], locks.most_at_once()):
             self.staged_in.add(self.silo)
             yield from importer.imports(chunk)
@@ -229,7 +229,7 @@ class Applier:
         for item in job.staged:
             stamp = fs.stat_file(item.file, fd) if item.inode >= 0 else None
             if stamp is not None and stamp.inode == item.inode:
-                self.trust(job.action.target, source.file(item.file), stamp)
+                self.trust(job.action.target.root, job.action.conversation, source.file(item.file), stamp)
 
     def _extras(self, target: Target, lock: HeldLock, fds: tuple[int, int]) -> list[Result]:
         """Unmanaged files come last: what is wrong with one of them stops nothing that JP reads."""

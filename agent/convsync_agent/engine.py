@@ -54,6 +54,7 @@ from convsync_agent.staging import Retired, remove_if_empty, settle
 from convsync_agent.state import State
 from convsync_agent.vault import Vault
 
+LINGER_SECONDS = 2.0
 PASSES = 6  # the longest way: bury, lift, import, update, look back; one to spare
 
 
@@ -75,6 +76,7 @@ class Engine:
         self.sites = load_sites(state, _now_ms(), look=look)
         self.waiting: list[Retired] = []
         self.staged_in: set[Root] = set()
+        self._staged_at = 0.0
         self.knower = Knower(self.history, self.contents)
         self.provenance = Provenance(state, self.contents)
         self.vault = Vault(data_dir, settings.trash_keep_days)
@@ -282,6 +284,7 @@ class Engine:
             follow_up(self, site, result, outcome)
         self.waiting.extend(applier.waiting)
         self.staged_in |= applier.staged_in
+        self._staged_at = time.monotonic()
 
     def perform(self, site: Site, plan: Plan) -> list[Result]:
         """Do what a person decided, outside of any cycle; a cycle afterwards records it."""
@@ -301,8 +304,17 @@ class Engine:
 
     # -- waiting ----------------------------------------------------------------
 
-    def settle_waiting(self, sites: dict[str, Site]) -> None:
-        """Let replaced files go that nobody can write to any more, and empty staging directories with them."""
+    def settling_in(self) -> float:
+        """Seconds until `settle_waiting` takes away what an agent leaves for the next change."""
+        if not self.staged_in - {r.root for r in self.waiting}:
+            return float("inf")
+        return max(0.0, self._staged_at + LINGER_SECONDS - time.monotonic())
+
+    def settle_waiting(self, sites: dict[str, Site], *, linger: bool = False) -> None:
+        """Let replaced files go that nobody can write to any more, and empty staging directories with them.
+
+        With `linger` a directory stays for a moment: the next change is likely to need it.
+        """
         by_root = {v.root: s for s in sites.values() for v in s.views()}
         still = []
         for retired in self.waiting:
@@ -314,6 +326,8 @@ class Engine:
                 still.append(left)
         self.waiting = still
         busy = {r.root for r in still}
+        if linger and self.settling_in() > 0:
+            return
         for root in self.staged_in - busy:
             remove_if_empty(root)
         self.staged_in &= busy

@@ -20,9 +20,10 @@ import contextlib
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
 from convsync_agent import kept, kernel, objects, pruning
 from convsync_agent.digest import content_digest
@@ -84,13 +85,17 @@ class History:
         why: str,
         valid: bool,
         events: int | None,
+        digests: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Kept:
         """Make (name, content, mtime) of one unit durable. Content equal to the newest version makes no new one.
 
-        The age of an equal newest version starts anew, so retention counts from the last time it was kept.
+        The age of an equal newest version starts anew, so retention counts from the last time it was kept. `digests`
+        are those of these very bytes, where the caller has taken them.
         """
         contents = sorted(files, key=lambda f: f[0])
-        listed = tuple(KeptFile(n, content_digest(raw).hex(), len(raw), mtime) for n, raw, mtime in contents)
+        listed = tuple(
+            KeptFile(n, (digests.get(n) or content_digest(raw)).hex(), len(raw), mtime) for n, raw, mtime in contents
+        )
         if unit is Unit.ALL or not kept.sound_names([f.name for f in listed]):
             raise ValueError("a version is one unit with at least one file, by relative names")
         rows = [(entry, raw) for entry, (_, raw, _) in zip(listed, contents, strict=True)]

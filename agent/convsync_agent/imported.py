@@ -16,7 +16,7 @@ from convsync_agent import fs, kernel, place, staging
 from convsync_agent.attempt import attempt, barrier
 from convsync_agent.extras import parents, read_extra
 from convsync_agent.locks import HeldLock, conversation_lock
-from convsync_agent.model import Copy, FileCopy, Partition, Root, Unit
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.plan import Import
 from convsync_agent.results import Done, Result, failed_with
 
@@ -39,6 +39,7 @@ class Building:
     action: Import
     name: str
     files: int
+    written: list[tuple[FileCopy, Stamp]]
 
     def remove(self, stage_fd: int) -> None:
         """Take the copies away again: every byte of them is still where it came from."""
@@ -51,13 +52,15 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
     """Copy the winners' files with their true times. Raises ChangedError, OSError; leaves nothing behind then."""
     name = staging.fresh_name(action.conversation, "new")
     os.mkdir(name, 0o755, dir_fd=stage_fd)
-    built = Building(action, name, 0)
+    built = Building(action, name, 0, [])
     try:
         with fs.opened_dir(name, dir_fd=stage_fd) as fd:
             for copy, unit in ((action.stream, Unit.STREAM), (action.metadata, Unit.METADATA)):
                 for file in copy.unit(unit).files:
                     if file.stamp:
-                        fs.write_new(file.name, read(copy, file), fd, mtime_ns=file.mtime_ns, sync=durable)
+                        raw = read(copy, file)
+                        stamp = fs.write_new(file.name, raw, fd, mtime_ns=file.mtime_ns, sync=durable)
+                        built.written.append((file, stamp))
                         built.files += 1
             for copy, extra in action.extras:
                 raw, stamp = read_extra(copy, extra)
@@ -87,6 +90,7 @@ class Importer:
     read: Read
     barrier_from: int
     into: Root | None = None
+    trust: Callable[[Root, int, FileCopy, Stamp], None] | None = None
 
     def imports(self, actions: Sequence[Import]) -> Iterator[Result]:
         """Every action's result. Nothing has a visible name before its bytes are durable."""
@@ -161,6 +165,9 @@ class Importer:
             with fs.opened_dir(fs.ARCHIVE, dir_fd=live) as archive:
                 kernel.rename_new(stage_fd, one.name, archive, action.name)
         placed.append(one)
+        if self.trust is not None:
+            for file, stamp in one.written:
+                self.trust(self.into or self.silo, action.conversation, file, stamp)
         return []
 
     @staticmethod

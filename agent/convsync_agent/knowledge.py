@@ -89,8 +89,9 @@ class Knower:
                 variants.setdefault(copy.unit(unit).digest, copy)
         if not 2 <= len(variants) <= MAX_VARIANTS:
             return set()
+        same_base = unit is Unit.STREAM and len({d[0] for d in variants}) == 1
         try:
-            raw = {d: self.read(c, unit) for d, c in variants.items()}
+            raw = {d: self._compared(c, unit, same_base=same_base) for d, c in variants.items()}
         except (OSError, fs.ChangedError, fs.OddFileError):
             return set()  # not known to be contained: then the loser is kept
         check = _stream_in if unit is Unit.STREAM else _metadata_in
@@ -108,6 +109,12 @@ class Knower:
             for inner in variants
             if inner != outer and check(raw[outer], raw[inner])
         }
+
+    def _compared(self, copy: Copy, unit: Unit, *, same_base: bool) -> dict[str, bytes]:
+        """The files of a unit; a base config that all have is not read, and is equal."""
+        files = [f for f in copy.unit(unit).files if f.stamp]
+        alike = {BASE_CONFIG: b"{}"} if same_base else {}
+        return {f.name: alike[f.name] if f.name in alike else self.contents.read(copy, f) for f in files}
 
     def read(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
         """The files of a unit as they were looked at. Raises fs.ChangedError, OSError."""
@@ -129,6 +136,7 @@ class Knower:
             why=why,
             valid=valid,
             events=events,
+            digests={} if unit is Unit.EXTRAS else {f.name: f.digest for f in copy.unit(unit).files if f.digest},
         )
         if unit is not Unit.EXTRAS:
             self._kept.add((workspace, copy.conversation, unit, copy.unit(unit).digest))

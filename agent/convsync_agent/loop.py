@@ -90,8 +90,7 @@ class Agent:
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
             self._on_signal(name)
-        for site in self.engine.sites.values():
-            self.engine.vault.note_all(site)
+        self._note_unkept()
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
         self.vigil.ready()
@@ -140,8 +139,10 @@ class Agent:
 
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
-        later = (self.engine.vault.wait(), self.engine.history.pressing.wait(), self.returning.wait())
-        waits = (self.lookout.health.wait(), said, self.aside.wait(), pausing.wait(self.engine.sites), *later)
+        waits = [self.lookout.health.wait(), said, self.aside.wait(), pausing.wait(self.engine.sites)]
+        waits.append(self.returning.wait())
+        if self.agenda.idle():  # else it would not be done, and asked for again at once
+            waits += [self.engine.vault.wait(), self.engine.history.pressing.wait(), self.engine.settling_in()]
         timeout = max(0.0, min(self.agenda.wait(), *waits))
         with contextlib.suppress(queue.Empty):
             self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
@@ -272,7 +273,7 @@ class Agent:
 
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
-            self.engine.settle_waiting(self.engine.sites)
+            self.engine.settle_waiting(self.engine.sites, linger=True)
         self.retention.run(self.engine, self._breathe)
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
@@ -331,9 +332,15 @@ class Agent:
         fresh.arrive()
         fresh.remember(self.engine)
         self.engine = fresh
+        self._note_unkept()
         for root in gone:
             self.lookout.disarm(root)
         self.agenda.rescan_all("registry")
+
+    def _note_unkept(self) -> None:
+        """What came in beside us, by a `register`, has no kept copy yet."""
+        for site in self.engine.sites.values():
+            self.engine.vault.note_all(site)
 
     def _say(self, *, force: bool = False) -> None:
         self.bulletin.publish(self.engine, self.agenda, self.aside, self.lookout, force=force)

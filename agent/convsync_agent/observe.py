@@ -181,10 +181,10 @@ class Eye:
         latest = max([*there, ctime] if len(there) < len(stamps) and names[-1] not in _present(stamps) else there)
         return self.age((where[0].path, where[1], names[-1]), tuple(stamps.values()), latest)
 
-    def trust(self, target: Copy, file: FileCopy, stamp: Stamp) -> None:
+    def trust(self, root: Root, conversation: int, file: FileCopy, stamp: Stamp) -> None:
         """A file we placed was valid at its source: it need not be read back to be known."""
         if file.digest is not None:
-            key = (target.root.path, target.conversation, file.name)
+            key = (root.path, conversation, file.name)
             self._facts[key] = _Fact(stamp, file.digest, "", packed=False)
 
     def _old(self, stamp: Stamp) -> bool:

@@ -1,6 +1,7 @@
-"""How much is done between two looks at everything else: as much as a few seconds allow on this disk.
+"""How much is done between two looks at everything else: as much as some tenths of a second allow on this disk.
 
-A burst never keeps a single edit waiting for long, and the service manager hears in time that the work gets on.
+A burst never keeps a single edit waiting for long, what is read of a batch is still in memory when it is written, and
+the service manager hears in time that the work gets on.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FIRST, LEAST, MOST = 64, 8, 256
-QUICK_SECONDS, SLOW_SECONDS = 1.0, 4.0
+FIRST, LEAST, MOST = 32, 8, 256
+QUICK_SECONDS, SLOW_SECONDS = 0.1, 0.5
 
 
 class Pace:

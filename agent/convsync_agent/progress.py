@@ -14,6 +14,7 @@ class Stage(StrEnum):
     LOOK = "looking"
     READ = "reading"
     WRITE = "writing"
+    RECONCILE = "reconciling"
     KEEP = "keeping copies"
 
 

@@ -150,13 +150,15 @@ def _tree(row: Worktree, known: Tree | None) -> Tree:
 def _first_sync(engine: Engine, site: Site) -> Outcome:
     """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle.
 
+    Kept copies are left to the agent: what came in just now is in its worktree, too, and nobody should wait for them.
+
     What an earlier `register` left when it died is cleared first: its workspace was not known to anybody's start.
     """
     recover_site(engine, site)
     dirty = engine.rescan(site)
     if not site.silo.records:  # a new silo: what did not change in the worktrees has to come in, too
         dirty |= {c for v in site.views() for c in v.listing.conversations()}
-    return settle(engine, site, dirty)
+    return settle(engine, site, dirty, keep=False)
 
 
 def _join(

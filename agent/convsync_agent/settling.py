@@ -6,12 +6,15 @@ import time
 
 from convsync_agent.engine import Engine
 from convsync_agent.outcome import Outcome
+from convsync_agent.progress import Count, Stage, Step
 from convsync_agent.site import Site
 
+CHUNK = 64  # conversations: what is read of them is written and compared while it is still in memory
 
-def settle(engine: Engine, site: Site, conversations: set[int], *, patience: float = 2.5) -> Outcome:
+
+def settle(engine: Engine, site: Site, conversations: set[int], *, patience: float = 2.5, keep: bool = True) -> Outcome:
     """Cycle until what is only unstable has become stable or held; a held lock is not waited for."""
-    total = engine.cycle(site, conversations)
+    total = _cycled(engine, site, conversations)
     deadline = time.monotonic() + patience
     while True:
         waiting = {
@@ -28,9 +31,39 @@ def settle(engine: Engine, site: Site, conversations: set[int], *, patience: flo
         time.sleep(0.05)
         engine.settle_waiting(engine.sites)
     engine.settle_waiting(engine.sites | {site.id: site})
-    engine.vault.step_all(engine, engine.sites | {site.id: site})
+    if keep:
+        engine.vault.step_all(engine, engine.sites | {site.id: site})
     engine.contents.clear()
     return total
+
+
+def _cycled(engine: Engine, site: Site, conversations: set[int]) -> Outcome:
+    """One cycle for all of them, or for as many at a time as stay in memory."""
+    if len(conversations) <= CHUNK:
+        return engine.cycle(site, conversations)
+    total, tell, ordered = Outcome(), engine.tell, sorted(conversations)
+    count, written = Count(tell, Stage.RECONCILE, len(ordered)), list[Step]()
+    engine.tell = None if tell is None else written.append
+    try:
+        for at in range(0, len(ordered), CHUNK):
+            some = set(ordered[at : at + CHUNK])
+            _add(total, engine.cycle(site, some))
+            last = next((s for s in reversed(written) if s.stage is Stage.WRITE), None)
+            count.add(len(some), last.files if last else 0, last.bytes if last else 0)
+            written.clear()
+    finally:
+        engine.tell = tell
+    return total
+
+
+def _add(total: Outcome, found: Outcome) -> None:
+    """What became of others."""
+    total.results += found.results
+    total.deferred += found.deferred
+    total.problems += found.problems
+    total.behind += found.behind
+    total.again |= found.again
+    total.looked |= found.looked
 
 
 def _locked(outcome: Outcome) -> set[int]:

@@ -10,10 +10,10 @@ from convsync_agent.pace import FIRST, LEAST, MOST, following
 @pytest.mark.parametrize(
     ("size", "number", "seconds", "next_size"),
     [
-        (FIRST, FIRST, 0.1, 2 * FIRST),
-        (MOST, MOST, 0.1, MOST),
-        (FIRST, 1, 0.1, FIRST),  # one edit says nothing about a batch
-        (FIRST, FIRST, 2.0, FIRST),
+        (FIRST, FIRST, 0.05, 2 * FIRST),
+        (MOST, MOST, 0.05, MOST),
+        (FIRST, 1, 0.05, FIRST),  # one edit says nothing about a batch
+        (FIRST, FIRST, 0.3, FIRST),
         (MOST, MOST, 60.0, MOST // 2),
         (MOST, 20, 60.0, 10),
         (LEAST, LEAST, 60.0, LEAST),

@@ -90,6 +90,8 @@ def _one(engine: Engine, site: Site, wanted: set[int] | None, *, dry: bool) -> t
         dirty, everything = dirty & wanted, everything & wanted
     if dry:
         return engine.cycle(site, dirty, dry=True), len(everything)
+    if wanted is None:
+        engine.vault.note_all(site)  # a `register` leaves its kept copies to whoever comes next
     return settle(engine, site, dirty), len(everything)
 
 
