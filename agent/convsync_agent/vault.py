@@ -32,7 +32,7 @@ STEP_SECONDS, BUSY_SECONDS = 0.02, 0.1
 AT_ONCE = 64  # looked at before they are compressed: the bytes that are remembered of them count their events
 TROUBLE = (OSError, ValueError, fs.ChangedError, fs.OddFileError)
 TOGETHER = 8  # kept copies: from so many on one wait for the disk is cheaper
-CALM_SECONDS, OVERDUE_SECONDS = 0.25, 30.0  # compressing holds up the loop: not between two edits, if it can wait
+CALM_SECONDS, OVERDUE_SECONDS = 1.0, 30.0  # it takes a core and the disk: not between two edits, if it can wait
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class Vault:
         self._calm_at = 0.0
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
+        self._put_off: list[tuple[str, int]] = []  # by the worker, for the loop to take up again
 
     def disturbed(self) -> None:
         """There was work just now, and where there is some there is often more."""
@@ -85,10 +86,13 @@ class Vault:
 
     def wait(self) -> float:
         """Seconds until something is due."""
+        if self._busy:
+            return BUSY_SECONDS
+        if self._put_off:
+            return 0.0
         if not self._due:
             return float("inf")
-        soonest = max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
-        return max(soonest, BUSY_SECONDS) if self._busy else soonest
+        return max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
 
     def step(self, engine: Engine, sites: Mapping[str, Site]) -> None:
         """Begin to keep some of what is due. A thread reads and compresses it: neither needs the interpreter.
@@ -98,6 +102,9 @@ class Vault:
         if self._busy:
             return
         began = time.monotonic()
+        for workspace, conversation in self._put_off:
+            self._due.setdefault((workspace, conversation), Due(began - LATEST_SECONDS, began - QUIET_SECONDS))
+        self._put_off.clear()
         batch: list[Wanted] = []
         for key in [k for k, d in self._due.items() if self._ready_at(d) <= began]:
             del self._due[key]
@@ -106,7 +113,8 @@ class Vault:
             if len(batch) >= AT_ONCE or time.monotonic() - began > STEP_SECONDS:
                 break
         if batch:
-            self._worker = threading.Thread(target=self._take_all, args=(batch,), name="vault", daemon=True)
+            calm = self._calm_at <= began  # else it is overdue, and is done whatever goes on
+            self._worker = threading.Thread(target=self._take_calmly, args=(batch, calm), name="vault", daemon=True)
             self._worker.start()
 
     def step_all(self, engine: Engine, sites: Mapping[str, Site]) -> int:
@@ -128,8 +136,16 @@ class Vault:
     def _busy(self) -> bool:
         return self._worker is not None and self._worker.is_alive()
 
+    def _take_calmly(self, batch: list[Wanted], calm: bool) -> None:  # noqa: FBT001
+        """As many of them as the calm is long enough for; the others are put off."""
+        for wanted in batch:
+            if self._stop.is_set() or (calm and self._calm_at > time.monotonic()):
+                self._put_off.append((wanted.workspace, wanted.copy.conversation))
+            else:
+                self._take_all([wanted])
+
     def _take_all(self, batch: list[Wanted]) -> int:
-        results = [self._take(w) for w in batch if not self._stop.is_set()]
+        results = [self._take(w) for w in batch]
         self.failed += results.count(None)
         return results.count(True)
 
