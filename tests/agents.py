@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from convsync_agent.locks import agent_running
+from convsync_agent.flocks import agent_running
 
 FILES = ("base_config.json", "events.json", "metadata.json")
 PATIENCE = 60.0  # only a bound: a condition that holds is seen at once, however slow the machine is
