@@ -45,7 +45,7 @@ IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"
 CLOCK_CALLS = frozenset({"now", "utcnow", "today"})
 
 OWNERS = {
-    "watchdog": {"watch", "inotify"},
+    "watchdog": {"watch", "instance"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
     "sqlite3": {"state", "selfcheck", "told", "whereabouts"},  # the others: parts of one class

@@ -94,7 +94,7 @@ def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | No
 def document(
     agent: dict[str, Any],
     workspaces: list[dict[str, Any]],
-    deaf: list[dict[str, str]],
+    deaf: list[dict[str, Any]],
     seen: set[str],
     signals: str,
     metrics: dict[str, Any],

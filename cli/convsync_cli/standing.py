@@ -133,7 +133,7 @@ def _missing(workspaces: list[dict[str, Any]], *, running: bool) -> list[dict[st
     return found
 
 
-def _deaf(roots: list[dict[str, str]]) -> list[dict[str, Any]]:
+def _deaf(roots: list[dict[str, Any]]) -> list[dict[str, Any]]:
     import time  # noqa: PLC0415
 
     return [advice.as_attention(e) for e in advice.deaf(roots, time.time_ns() // 1_000_000)]
