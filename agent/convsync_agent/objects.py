@@ -24,7 +24,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _GZIP = 31  # zlib's word for gzip framing; it writes mtime 0
 _CHUNK = 1 << 20
 _LAST_NS = 9 * 10**18  # what fits 64 bits
-_KNOWN = 20_000  # paths remembered as durable; forgetting them costs a sync, nothing else
+_KNOWN = 4096  # paths remembered as durable; forgetting them costs a sync, nothing else
 
 Stamp = tuple[int, int]
 """Which inode, and since when as it is: a file that was replaced or written to has another one."""
