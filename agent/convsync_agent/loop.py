@@ -92,10 +92,10 @@ class Agent:
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
             self._on_signal(name)
-        for site in self.engine.sites.values():
-            self.engine.vault.note_all(site)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
+        for site in self.engine.sites.values():  # a quarter of the start, and no part of the verdict
+            self.engine.vault.note_all(site)
         self.vigil.ready()
 
     def _drain(self) -> None:
