@@ -209,7 +209,7 @@ def _soak(agent: Agent, day: Day, rounds: int) -> dict:
     for number in range(rounds):
         day.round(agent)
         rss.append(agent.use().rss)
-        if isinstance(agent, CountedAgent) and number in (warm, rounds - 1):
+        if isinstance(agent, CountedAgent) and number in (warm - 1, rounds - 1):
             counts.append(agent.count())
         print(f"round {number + 1}: {rss[-1] / 1024:.1f} MB", file=sys.stderr, flush=True)
     found = report(rss, warm, day.did)
