@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from convsync_agent.locks import agent_running
+from convsync_agent.flocks import agent_running
 
 FILES = ("base_config.json", "events.json", "metadata.json")
 PATIENCE = 60.0  # only a bound: a condition that holds is seen at once, however slow the machine is
@@ -35,14 +35,14 @@ def until(condition: Callable[[], object], what: str = "", patience: float = PAT
 
 
 class RunningAgent:
-    """`convsync agent` of one machine. Started when its first scan is done."""
+    """`convsync agent` of one machine. Started when its first scan is done. `under`: a command that runs it."""
 
-    def __init__(self, machine, *argv, wait=True, **env):
+    def __init__(self, machine, *argv, wait=True, under=(), **env):
         self.machine = machine
         self.log = machine.base / f"agent-{time.monotonic_ns()}.log"
         env = {"PATH": os.environ["PATH"], **machine.env, **env}
         with open(self.log, "wb") as log:
-            command = [sys.executable, "-m", "convsync_cli", "agent", *argv]
+            command = [*under, sys.executable, "-m", "convsync_cli", "agent", *argv]
             self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if wait:
             until(self.is_up, f"agent up\n{self.log.read_text()}")

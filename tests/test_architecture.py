@@ -23,14 +23,14 @@ CORE = frozenset({
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
-    "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "belongings", "bulletin",
-    "checkup", "chosen", "comparing", "concerns", "contention", "departed", "diary", "editing", "engine",
-    "followup", "forking", "gauges", "guard", "health", "herald", "holdings", "importing", "index", "inforce",
-    "installing", "knowledge", "leakscan", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses",
-    "migrating", "outcome", "pace", "pausing", "projecting", "provenance", "publish", "recording", "recover",
-    "recovering", "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "scene",
-    "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault",
-    "verifying", "vigil", "withdrawal",
+    "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "checkup",
+    "chosen", "comparing", "concerns", "contention", "departed", "diary", "editing", "engine", "followup", "forking",
+    "gauges", "guard", "health", "herald", "holdings", "importing", "index", "inforce", "installing", "inventory",
+    "knowledge", "leakscan", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating",
+    "outcome", "pace", "pausing", "projecting", "provenance", "publish", "recording", "recover", "recovering",
+    "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "scene", "setback",
+    "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying",
+    "vigil", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -45,7 +45,7 @@ IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"
 CLOCK_CALLS = frozenset({"now", "utcnow", "today"})
 
 OWNERS = {
-    "watchdog": {"watch", "inotify"},
+    "watchdog": {"watch", "instance"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
     "sqlite3": {"state", "selfcheck", "told", "whereabouts"},  # the others: parts of one class

@@ -42,7 +42,14 @@ def as_attention(entry: Attention) -> dict[str, Any]:
     }
 
 
-def deaf(roots: list[dict[str, str]], now_ms: int) -> list[Attention]:
+def deaf(roots: list[dict[str, Any]], now_ms: int) -> list[Attention]:
     """What cannot be watched, as the agent says it of itself: no cycle finds that."""
-    detail = "cannot be watched ({code}); looked at in turns"
-    return [Attention("deaf", "", 0, r["root"], now_ms, detail.format(**r), lasting=False) for r in roots]
+    return [Attention("deaf", "", 0, r["root"], now_ms, unwatched(r) + "; looked at in turns", False) for r in roots]
+
+
+def unwatched(root: dict[str, Any]) -> str:
+    """What of it is not watched, and why (`Health.deaf_roots`)."""
+    number = root.get("unwatched")
+    if number is None:
+        return f"cannot be watched ({root['code']})"
+    return f"{number} conversations, those that changed least recently, are not watched ({root['code']})"

@@ -13,6 +13,7 @@ from convsync_agent.aside import Aside
 from convsync_agent.engine import Engine
 from convsync_agent.gauges import Gauges
 from convsync_agent.herald import Herald
+from convsync_agent.inventory import describe
 from convsync_agent.lookout import Lookout
 from convsync_agent.meter import Meter
 
@@ -74,7 +75,7 @@ class Bulletin:
         if not (force or self._pokes or (agenda.touched and not recent)):
             return
         said = publish.header(self.started_ms, lookout.watches, agenda.size, self.last_error)
-        workspaces = publish.describe(engine, agenda.deferred, aside.sites)
+        workspaces = describe(engine, agenda.deferred, aside.sites)
         counted = self.meter.as_json(lookout.health.overflows, lookout.health.replacements)
         deaf = lookout.health.deaf_roots()
         document = publish.document(said, workspaces, deaf, self._pokes, self.signals, counted)

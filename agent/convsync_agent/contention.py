@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from convsync_agent import layout, locks
+from convsync_agent import flocks, layout, locks
 from convsync_agent.errors import LockHeld
 from convsync_agent.names import id_text
 from convsync_agent.site import Site
@@ -27,7 +27,7 @@ def lock_held(site: Site, conversation: int) -> LockHeld:
     """The error that names the holder, by what is written in the lock file."""
     paths = [layout.lock_path(p, conversation) for p in (site.silo.root.path, *site.stores)]
     holder = next((h for h in map(locks.holder_of, paths) if h is not None), None)
-    pid = (holder.pid if holder else None) or next((p for p in map(locks.flocked_by, paths) if p), None)
+    pid = (holder.pid if holder else None) or next((p for p in map(flocks.flocked_by, paths) if p), None)
     who = f"pid {pid}" if pid else "another process"
     session = f", session {holder.session}" if holder and holder.session else ""
     return LockHeld(

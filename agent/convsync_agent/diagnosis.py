@@ -214,7 +214,9 @@ def judge_deaf(told: Mapping[str, Any] | None, kinds: Mapping[str, str | None]) 
             "EMFILE": "sudo sysctl fs.inotify.max_user_instances=1024  # then restart the agent",
         }.get(code, f"ls -la {quoted(root)}  # everything in it has to be readable")
         kind = kinds.get(root) or "its file system"
-        what = f"a root cannot be watched ({code} on {kind}): it is looked at in turns"
+        number = one.get("unwatched")
+        some = "a root" if number is None else f"{counted(number, 'conversation')} of a root"
+        what = f"{some} cannot be watched ({code} on {kind}): looked at in turns"
         found.append(warn(Code.WATCHING, what, where=root, fix=fix))
     return found
 

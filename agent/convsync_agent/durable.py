@@ -12,7 +12,7 @@ from convsync_agent import kernel, objects
 from convsync_agent.objects import Stamp
 
 MANY = 8  # files: from here one syncfs is cheaper than single fsyncs (design 5)
-_KNOWN = 20_000  # paths remembered as durable; forgetting them costs a sync, nothing else
+_KNOWN = 4096  # paths remembered as durable; forgetting them costs a sync, nothing else
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from convsync_agent import kernel
 from convsync_agent.model import Copy, Partition, Stamp
 
-CONVERSATIONS, ARCHIVE, TRASH, LOCKS = "conversations", ".archive", ".trash", "locks"
+CONVERSATIONS, ARCHIVE, TRASH = "conversations", ".archive", ".trash"
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

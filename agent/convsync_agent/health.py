@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from convsync_agent.hints import Watcher
 from convsync_agent.publish import SIGNALS
@@ -36,7 +36,7 @@ class Health:
         self._interval = SHORTEST
         self._next_scan = time.monotonic() + SHORTEST
         self._asleep = _slept()
-        self._deaf: dict[str, str] = {}
+        self._deaf: dict[str, tuple[str, int | None]] = {}
         self.overflows = 0
         self.replacements = 0
 
@@ -105,18 +105,20 @@ class Health:
         self._canary_out = None
         self.replacements += 1
 
-    def armed(self, root: str, failed: Sequence[str]) -> None:
+    def armed(self, root: str, failed: Sequence[str], *, unwatched: int | None = None) -> None:
+        """`unwatched`: how many of its conversations are not watched; None where the whole root may not be."""
         if failed:
-            self._deaf[root] = failed[0]
+            self._deaf[root] = failed[0], unwatched
         else:
             self._deaf.pop(root, None)
 
     def deaf(self, root: str, detail: str) -> None:
         if root:
-            self._deaf[root] = detail
+            self._deaf[root] = detail, None
 
-    def deaf_roots(self) -> list[dict[str, str]]:
-        return [{"root": r, "code": c} for r, c in sorted(self._deaf.items())]
+    def deaf_roots(self) -> list[dict[str, Any]]:
+        """What is looked at in turns: `root`, `code` and `unwatched`, as `armed` was told."""
+        return [{"root": root, "code": code, "unwatched": n} for root, (code, n) in sorted(self._deaf.items())]
 
 
 def _slept() -> float:

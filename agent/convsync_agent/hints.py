@@ -56,8 +56,12 @@ class ArmResult(NamedTuple):
 class Watcher(Protocol):
     """Puts a `Hint` for every change of what it was told to watch; made with `put`, which must not block."""
 
-    def arm(self, root: str, *, silo: bool) -> ArmResult:
-        """Watch a root, or what exists above it, from now on; again: as it is now."""
+    def arm(self, root: str, *, silo: bool, rooms: frozenset[str] | None = None) -> ArmResult:
+        """Watch a root, or what exists above it, from now on; again: as it is now.
+
+        `rooms`: where each conversation takes a watch, those by directory name, and no others. None: all. What could
+        not be watched is in the result and no hint of it follows.
+        """
 
     def disarm(self, root: str) -> None:
         """Stop watching this path; no hint for it follows."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from convsync_agent import layout, locks, scan
+from convsync_agent import flocks, layout, scan
 from convsync_agent.errors import StorageProblem, kind_of, reason_of, storage_problem
 from convsync_agent.model import Partition, Presence, Root
 from convsync_agent.names import created_ms, id_text, lock_name
@@ -206,7 +206,7 @@ def list_conversations(
     entries: list[tuple[IndexEntry, Presence, Status]] = []
     for site in sites:
         if wanted.worktree is None or any(t.worktree.path == wanted.worktree for t in site.trees.values()):
-            busy = locks.all_busy(site.silo.root.path)
+            busy = flocks.all_busy(site.silo.root.path)
             entries += [(e, *facts) for e in load_index(site, report) if (facts := _selected(e, wanted, busy))]
     with Shelf() as shelf:
         known: dict[int, Metadata] = {}
@@ -223,7 +223,7 @@ def list_conversations(
 
 def describe(site: Site, entry: IndexEntry) -> Conversation:
     """One conversation as `ls` shows it, whatever its status."""
-    busy = locks.all_busy(site.silo.root.path)
+    busy = flocks.all_busy(site.silo.root.path)
     with Shelf() as shelf:
         return _row(shelf, entry, (entry.overall, _status(entry, busy)), entry.spots)
 

@@ -2,7 +2,7 @@
 
 The root, `conversations/`, `.archive/`, every live conversation, the silo's `locks/`, and what is above
 the root. One inotify instance, one reader thread; hints leave it with no delay and no pairing of moves.
-Beside `watch` the only module that knows watchdog, whose instance and reader these are.
+The instance and its reader are watchdog's (`instance`).
 
 The table of watches is our own (`watches`): watchdog's keeps an object and a dictionary for each of them
 (measured for 20,000 directories: 12.1 MiB and 0.13 s against 3.2 MiB and 0.10 s).
@@ -10,18 +10,11 @@ The table of watches is our own (`watches`): watchdog's keeps an object and a di
 
 from __future__ import annotations
 
-import array
-import ctypes
 import errno
-import fcntl
 import logging
 import os
-import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
-
-from watchdog.utils import BaseThread, UnsupportedLibcError
 
 from convsync_agent.hints import (
     ARCHIVE,
@@ -36,12 +29,8 @@ from convsync_agent.hints import (
     hint_of,
     is_room,
 )
+from convsync_agent.instance import Instance
 from convsync_agent.watches import Armed, Spot, Watches
-
-try:
-    from watchdog.observers.inotify_c import InotifyEvent, InotifyFD, Mask, inotify_add_watch, inotify_rm_watch
-except (ImportError, OSError, TypeError, UnsupportedLibcError):  # no inotify in this libc: _Kernel() says so
-    InotifyFD = BaseThread  # type: ignore[assignment,misc]
 
 _log = logging.getLogger(__name__)
 
@@ -67,62 +56,6 @@ directory is watched for already; to replace the first by the second would deafe
 _GONE = frozenset({errno.ENOENT})
 _NOT_A_DIR = frozenset({errno.ENOENT, errno.ENOTDIR})
 _UP_TO = 3  # ancestors watched for each root
-_BACKLOG = 64 * 1024  # bytes of unread events at which a sweep waits for the reader; the queue holds >= 256 KiB
-
-
-class _Kernel(InotifyFD):
-    """One inotify instance and its reader thread. `add` and `remove` are called under `lock`."""
-
-    def __init__(self, on_event: Callable[[int, int, bytes], None], on_death: Callable[[], None]) -> None:
-        if InotifyFD is BaseThread:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        super().__init__()
-        self.name = "convsync-inotify"
-        self.lock = self._lock
-        self._on_event, self._on_death = on_event, on_death
-
-    @classmethod
-    def _create_inotify_fd(cls) -> int:
-        fd = super()._create_inotify_fd()
-        os.set_inheritable(fd, False)
-        return fd
-
-    def handle_event(self, event: InotifyEvent) -> None:
-        self._on_event(event.wd, event.mask, event.name)
-
-    def run(self) -> None:
-        try:
-            super().run()
-        except Exception as error:  # noqa: BLE001  # a thread that dies unheard would leave everything deaf
-            _log.warning("reader ended: %s", type(error).__name__)
-        if self.should_keep_running():
-            self._on_death()
-
-    def add(self, path: str, mask: int = MASK) -> int:
-        """Watch one directory; the same directory again gives the same number."""
-        if self._closed:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        wd = inotify_add_watch(self._inotify_fd, os.fsencode(path), Mask(mask))
-        if wd == -1:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-        return wd
-
-    def remove(self, wd: int) -> None:
-        if not self._closed:
-            inotify_rm_watch(self._inotify_fd, wd)  # type: ignore[arg-type]  # EINVAL: the kernel was faster
-
-    def wait_for_reader(self) -> None:
-        """Let the reader come near the end of the queue: each removal adds an event, 16,384 fill it."""
-        size = array.array("i", [0])
-        for _ in range(1000):
-            with self.lock:
-                if self._closed:
-                    return
-                fcntl.ioctl(self._inotify_fd, termios.FIONREAD, size)
-            if size[0] < _BACKLOG or not self.is_alive():
-                return
-            time.sleep(0.001)
 
 
 class InotifyWatcher:
@@ -138,7 +71,7 @@ class InotifyWatcher:
         self._armed: dict[tuple[Watched, str], Armed] = {}
         self.overflows = 0
         self._arming = threading.RLock()
-        self._kernel = _Kernel(self._on_event, lambda: put(Hint(Change.DEAF, detail="EIO")))
+        self._kernel = Instance(self._on_event, lambda: put(Hint(Change.DEAF, detail="EIO")))
         self._kernel.start()
 
     @property
@@ -157,8 +90,8 @@ class InotifyWatcher:
 
     # --- told to watch ---------------------------------------------------------------------------
 
-    def arm(self, root: str, *, silo: bool) -> ArmResult:
-        return self._watch(Watched.SILO if silo else Watched.ROOT, root, root)
+    def arm(self, root: str, *, silo: bool, rooms: frozenset[str] | None = None) -> ArmResult:
+        return self._watch(Watched.SILO if silo else Watched.ROOT, root, root, rooms)
 
     def watch_signals(self, path: str) -> ArmResult:
         return self._watch(Watched.SIGNALS, path, "")
@@ -171,7 +104,7 @@ class InotifyWatcher:
             for key in [key for key in self._armed if key[1] == root]:
                 self._end_terms(self._armed.pop(key), but="")
 
-    def _watch(self, place: Watched, path: str, root: str) -> ArmResult:
+    def _watch(self, place: Watched, path: str, root: str, rooms: frozenset[str] | None = None) -> ArmResult:
         failed: list[str] = []
         with self._arming:
             key = (Watched.ROOT if place is Watched.SILO else place, path)
@@ -179,9 +112,11 @@ class InotifyWatcher:
             armed.path, armed.place = os.path.realpath(path), place
             with self._kernel.lock:
                 self._table.begin(armed)
+                others = [] if rooms is None else self._table.others(armed, rooms)
+            self._drop(others)  # before others are watched: there may be no room for both
             try:
                 self._arm_above(armed, failed)
-                self._arm_inside(armed, failed)
+                self._arm_inside(armed, failed, rooms)
             finally:
                 self._end_terms(armed, but=armed.term)
             with self._kernel.lock:
@@ -210,7 +145,7 @@ class InotifyWatcher:
             child = parent
         return missing
 
-    def _arm_inside(self, armed: Armed, failed: list[str]) -> None:
+    def _arm_inside(self, armed: Armed, failed: list[str], rooms: frozenset[str] | None) -> None:
         """The listing is watched before it is read, so a directory made meanwhile is seen by one or both."""
         self._add_spot(armed, armed.place, armed.path, failed)
         if armed.place in (Watched.NURSERY, Watched.SIGNALS):
@@ -219,7 +154,7 @@ class InotifyWatcher:
             self._add_spot(armed, Watched.LOCKS, f"{armed.path}/{LOCKS}", failed)
         self._add_listing(armed, failed)
         try:
-            for name in _rooms_in(f"{armed.path}/{CONVERSATIONS}"):
+            for name in _rooms_in(f"{armed.path}/{CONVERSATIONS}") if rooms is None else rooms:
                 if "ENOSPC" in failed:  # the rest would fail too
                     return
                 self._add_room(armed, name, failed)
@@ -230,6 +165,9 @@ class InotifyWatcher:
         """What was not watched again in this term is stale: a directory that moved away, or was missed."""
         with self._kernel.lock:
             stale = self._table.end(armed, but=but)
+        self._drop(stale)
+
+    def _drop(self, stale: list[int]) -> None:
         for n, wd in enumerate(stale):
             with self._kernel.lock:
                 if self._table.drop_stale(wd):
@@ -239,11 +177,11 @@ class InotifyWatcher:
 
     # --- one watch -----------------------------------------------------------------------------------
 
-    def _add_room(self, armed: Armed, name: str, failed: list[str]) -> int:
+    def _add_room(self, armed: Armed, name: str, failed: list[str] | None) -> int:
         """Watch one conversation and know it by this name; its number, or 0."""
         try:
             with self._kernel.lock:
-                wd = self._kernel.add(f"{armed.path}/{CONVERSATIONS}/{name}")
+                wd = self._kernel.add(f"{armed.path}/{CONVERSATIONS}/{name}", MASK)
                 self._table.set_room(wd, f"{armed.term}/{name}")
         except OSError as error:
             self._deaf(armed, error, failed, room=name, fine=_NOT_A_DIR)
@@ -251,7 +189,14 @@ class InotifyWatcher:
         return wd
 
     def _add_spot(
-        self, armed: Armed, place: Watched, path: str, failed: list[str], *, name: str = "", may: frozenset[int] = _GONE
+        self,
+        armed: Armed,
+        place: Watched,
+        path: str,
+        failed: list[str] | None,
+        *,
+        name: str = "",
+        may: frozenset[int] = _GONE,
     ) -> bool:
         try:
             with self._kernel.lock:
@@ -262,14 +207,21 @@ class InotifyWatcher:
             return False
         return True
 
-    def _add_listing(self, armed: Armed, failed: list[str]) -> None:
+    def _add_listing(self, armed: Armed, failed: list[str] | None) -> None:
         self._add_spot(armed, Watched.CONVERSATIONS, f"{armed.path}/{CONVERSATIONS}", failed)
         self._add_spot(armed, Watched.ARCHIVE, f"{armed.path}/{CONVERSATIONS}/{ARCHIVE}", failed)
 
-    def _deaf(self, armed: Armed, error: OSError, failed: list[str], *, room: str = "", fine: frozenset[int]) -> None:
-        if error.errno not in fine:
-            failed.append(errno.errorcode.get(error.errno or 0, "EIO"))
-            self._put(Hint(Change.DEAF, armed.root, room, detail=failed[-1]))
+    def _deaf(
+        self, armed: Armed, error: OSError, failed: list[str] | None, *, room: str = "", fine: frozenset[int]
+    ) -> None:
+        """Say it to who arms, in `failed`; a hint would have it armed again at once, and so for ever. None: hint."""
+        if error.errno in fine:
+            return
+        code = errno.errorcode.get(error.errno or 0, "EIO")
+        if failed is None:
+            self._put(Hint(Change.DEAF, armed.root, room, detail=code))
+        else:
+            failed.append(code)
 
     # --- told by the kernel; in the reader, which must neither stop nor wait ---------------------------
 
@@ -305,7 +257,7 @@ class InotifyWatcher:
 
     def _follow_room(self, wd: int, armed: Armed, room: str) -> None:
         """A conversation moved. Its watch went with it: keep it if that is still where we know it to be."""
-        if self._add_room(armed, room, []) != wd:
+        if self._add_room(armed, room, None) != wd:
             with self._kernel.lock:
                 self._table.set_room(wd, None)
                 if wd not in self._table.spots:
@@ -328,11 +280,11 @@ class InotifyWatcher:
         What is in a `conversations/` that appears whole is left to the `arm` that answers `ROOT`.
         """
         if place is Watched.CONVERSATIONS and is_room(name):
-            self._add_room(armed, name, [])
+            self._add_room(armed, name, None)
         elif place is Watched.SILO and name == LOCKS:
-            self._add_spot(armed, Watched.LOCKS, f"{armed.path}/{LOCKS}", [])
+            self._add_spot(armed, Watched.LOCKS, f"{armed.path}/{LOCKS}", None)
         elif (place in (Watched.ROOT, Watched.SILO) and name == CONVERSATIONS) or name == ARCHIVE:
-            self._add_listing(armed, [])
+            self._add_listing(armed, None)
 
     def _tell(self, place: Watched, armed: Armed, mask: int, name: str, room: str) -> None:
         verb = _VERBS.get(mask & _ENTRY)

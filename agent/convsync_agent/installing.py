@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Literal
 
-from convsync_agent import __version__, kernel, locks, plist, publish, unit
+from convsync_agent import __version__, flocks, kernel, locks, plist, publish, unit
 from convsync_agent.dirs import ensure_private
 from convsync_agent.errors import Refused, StorageProblem, kind_of, reason_of
 from convsync_agent.service import Launch, ServiceState
@@ -40,7 +40,7 @@ class Running:
 def running(state_dir: str) -> Running | None:
     """The agent that holds the lock, and the version it says it is. None: none runs."""
     lock = os.path.join(state_dir, LOCK)
-    if not locks.agent_running(lock):
+    if not flocks.agent_running(lock):
         return None
     holder, told = locks.holder_of(lock), publish.read(state_dir)
     pid = holder.pid if holder is not None else None

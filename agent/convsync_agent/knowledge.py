@@ -41,6 +41,7 @@ from convsync_agent.site import Site
 from convsync_agent.summary import count_events
 
 MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
+MOST_KEPT = 1024  # contents remembered as kept; each cycle goes through them
 
 
 @dataclass(slots=True)
@@ -139,14 +140,23 @@ class Knower:
             digests={} if unit is Unit.EXTRAS else {f.name: f.digest for f in copy.unit(unit).files if f.digest},
         )
         if unit is not Unit.EXTRAS:
-            self._kept.add((workspace, copy.conversation, unit, copy.unit(unit).digest))
+            self._remember((workspace, copy.conversation, unit, copy.unit(unit).digest))
 
     def is_kept(self, workspace: str, action: Keep) -> bool:
         """The history has this content of this unit already."""
         key = (workspace, action.conversation, action.unit, action.source.identity(action.unit))
-        if key not in self._kept and self._holds(workspace, action):
-            self._kept.add(key)
-        return key in self._kept
+        if key in self._kept:
+            return True
+        if not self._holds(workspace, action):
+            return False
+        self._remember(key)
+        return True
+
+    def _remember(self, key: tuple[str, int, Unit, Digest]) -> None:
+        """Forgetting costs a look into the history, nothing else."""
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept.add(key)
 
     def _holds(self, workspace: str, action: Keep) -> bool:
         copy, conversation = action.source, action.conversation

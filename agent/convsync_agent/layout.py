@@ -6,7 +6,8 @@ import os
 import time
 
 from convsync_agent.errors import NotFound, Refused, UsageProblem, storage_problem
-from convsync_agent.fs import ARCHIVE, CONVERSATIONS, LOCKS
+from convsync_agent.flocks import LOCKS
+from convsync_agent.fs import ARCHIVE, CONVERSATIONS
 from convsync_agent.model import Partition, Root
 from convsync_agent.names import lock_name, parse_workspace_id, silo_matches
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from convsync_agent.fs import LOCKS
-from convsync_agent.locks import Holder, flocked_by, flocked_inodes, holder_of, is_lock
+from convsync_agent.flocks import LOCKS, flocked_by, flocked_inodes
+from convsync_agent.locks import Holder, holder_of, is_lock
 from convsync_agent.model import MS
 from convsync_agent.names import parse_id
 from convsync_agent.summary import parse_timestamp

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from convsync_agent.errors import Refused
-from convsync_agent.fs import LOCKS, close_soon, opened_dir
+from convsync_agent.flocks import LOCKS, flocked_inodes
+from convsync_agent.fs import close_soon, opened_dir
 from convsync_agent.names import lock_name, parse_id
 
 SESSION = "convsync"
 MANY_LOCKS, OTHER_FILES = 1024, 32
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-_PROC_LOCKS = "/proc/locks"
 
 
 _released: dict[str, float] = {}  # lock files this process let go, and when
@@ -196,31 +196,6 @@ def holder_of(path: str) -> Holder | None:
     return Holder(pid if isinstance(pid, int) else None, str(session) if session else None, str(at) if at else None)
 
 
-def flocked_inodes() -> frozenset[int] | None:
-    """Inodes under an exclusive flock, from /proc/locks, which disturbs nobody. None where there is none."""
-    held = _flocks()
-    return None if held is None else frozenset(held)
-
-
-def flocked_by(path: str) -> int | None:
-    """The process that holds a lock file, as the kernel knows it; None where that cannot be told."""
-    try:
-        pid = (_flocks() or {}).get(os.stat(path, follow_symlinks=False).st_ino, 0)
-    except OSError:
-        return None
-    return pid if pid > 0 else None
-
-
-def _flocks() -> dict[int, int] | None:
-    """Who holds an exclusive flock on which inode."""
-    try:
-        with open(_PROC_LOCKS, encoding="ascii", errors="replace") as file:
-            rows = [line.split() for line in file]
-    except OSError:
-        return None
-    return {int(r[5].rsplit(":", 1)[1]): int(r[4]) for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[3] == "WRITE"}
-
-
 def busy_conversations(silo: str, conversations: Iterable[int]) -> frozenset[int]:
     """Which of these JP (or anybody but us) holds now. Where it cannot be seen without probing: none."""
     wanted = {lock_name(c): c for c in conversations}
@@ -231,16 +206,6 @@ def busy_conversations(silo: str, conversations: Iterable[int]) -> frozenset[int
         return frozenset()
     inodes = (flocked_inodes() or frozenset()) - {os.fstat(fd).st_ino for fd in _mine.values()}
     return frozenset(c for inode, c in there.items() if inode in inodes)
-
-
-def all_busy(silo: str) -> frozenset[str]:
-    """Names of the lock files of a silo that somebody holds."""
-    inodes = flocked_inodes() or frozenset()
-    try:
-        with os.scandir(os.path.join(silo, LOCKS)) as entries:
-            return frozenset(e.name for e in entries if e.inode() in inodes)
-    except OSError:
-        return frozenset()
 
 
 def remove_own_leftovers(silo: str) -> int:
@@ -293,22 +258,3 @@ def single_agent(path: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             file.truncate(0)
         lock.release()
-
-
-def agent_running(path: str) -> bool:
-    """Whether some process holds the agent's lock, asked without disturbing a starting one for long."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        inodes = flocked_inodes()
-        if inodes is not None:
-            return os.fstat(fd).st_ino in inodes
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
-    finally:
-        os.close(fd)

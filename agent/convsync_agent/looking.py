@@ -6,14 +6,13 @@ import time
 from typing import Any
 
 from convsync_agent import pausing, scan
-from convsync_agent.ledger import Ledger
-from convsync_agent.publish import describe_site
+from convsync_agent.inventory import describe_site
 from convsync_agent.site import Site, load_sites, resolve
-from convsync_agent.state import State
+from convsync_agent.state import Attention, State
 
 
-def look_at_disk(opened: State, ledger: Ledger) -> tuple[list[dict[str, Any]], bool]:
-    """The workspaces of `status --json`, and whether anything differs from the record."""
+def look_at_disk(opened: State, attention: list[Attention]) -> tuple[list[dict[str, Any]], bool]:
+    """The workspaces of `status --json`, and whether anything differs from the record that no entry explains."""
     now_ms = time.time_ns() // 1_000_000
     sites = load_sites(opened, now_ms)
     pending = False
@@ -22,9 +21,9 @@ def look_at_disk(opened: State, ledger: Ledger) -> tuple[list[dict[str, Any]], b
         site = sites[key]
         if pausing.end(site, now_ms):
             resolve(site, now_ms)
-        explained = {e.conversation for e in ledger.entries.values() if e.workspace == key}
+        explained = {e.conversation for e in attention if e.workspace == key}
         pending = bool(_changed(site) - explained) or pending
-        found.append(describe_site(site, ledger, set()))
+        found.append(describe_site(site, attention, set()))
     return found, pending
 
 

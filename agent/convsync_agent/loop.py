@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import sys
@@ -18,6 +19,7 @@ from convsync_agent.errors import ConvsyncError, kind_of, reason_of
 from convsync_agent.hints import Change, Hint
 from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
+from convsync_agent.model import MANAGED
 from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.pace import Pace
@@ -90,9 +92,9 @@ class Agent:
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
             self._on_signal(name)
-        self._note_unkept()
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
+        self._note_unkept()  # a quarter of the start, and no part of the verdict
         self.vigil.ready()
 
     def _drain(self) -> None:
@@ -174,7 +176,7 @@ class Agent:
             ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
             for site in self.engine.sites_of(hint.root):
                 if not ours and conversation is not None:
-                    self.engine.removals.locked[site.id, conversation] = time.time_ns()
+                    self.engine.removals.released(site.id, conversation)
                 if conversation in self.agenda.waiting(site.id):
                     self.agenda.add(site.id, conversation or 0, 0.0)
         else:
@@ -189,9 +191,9 @@ class Agent:
                     self.agenda.relist(hint.root)
                 continue
             key = (hint.root, conversation, hint.file)
-            if hint.change is Change.WRITTEN:
+            if hint.change is Change.WRITTEN and hint.file in MANAGED:
                 self.engine.closed.add(key)
-            elif hint.change is Change.TOUCHED:
+            elif hint.change in (Change.TOUCHED, Change.GONE):
                 self.engine.closed.discard(key)
             self.agenda.hint(site.id, conversation, hint)
             tree = site.trees.get(hint.root)
@@ -335,6 +337,7 @@ class Agent:
         self._note_unkept()
         for root in gone:
             self.lookout.disarm(root)
+        gc.collect()  # the engine before this one leads to itself: its tables would stay until a collection by chance
         self.agenda.rescan_all("registry")
 
     def _note_unkept(self) -> None:

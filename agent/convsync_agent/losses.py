@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from convsync_agent.engine import Engine
 
 Key = tuple[str, int]
+MOST_NOTED = 512  # notes, from which on those are looked for whose conversation is gone
+FORGET_NS = 600 * SECOND
 
 
 @dataclass(slots=True)
@@ -30,11 +32,13 @@ class Losses:
     engine: Engine
     copies: dict[Key, Copy] = field(default_factory=dict)
     written: dict[Key, int] = field(default_factory=dict)
+    trim_at: int = MOST_NOTED
 
     def wrote(self, root: str, conversation: int, file: str) -> None:
         """A write was seen there just now."""
         if file != DRAFT:
             self.written[root, conversation] = time.time_ns()
+            self._trim()
 
     def looked(self, seen: Iterable[tuple[Copy, int]]) -> None:
         """These copies were read."""
@@ -43,6 +47,21 @@ class Losses:
                 key = (copy.root.path, copy.conversation)
                 self.written.pop(key, None)
                 self.copies[key] = copy
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget what went alone, in a worktree that stayed, long before that one may go: nobody can ask for it."""
+        if len(self.copies) + len(self.written) <= self.trim_at:
+            return
+        young = time.time_ns() - FORGET_NS
+        trees = {store: tree for site in self.engine.sites.values() for store, tree in site.trees.items()}
+        for key in self.copies.keys() | self.written.keys():
+            tree, copy = trees.get(key[0]), self.copies.get(key)
+            here = tree is not None and bool(tree.view.listing.places(key[1]))
+            if not here and max(self.written.get(key, 0), _last_ns(copy)) < young:
+                self.copies.pop(key, None)
+                self.written.pop(key, None)
+        self.trim_at = max(MOST_NOTED, 2 * (len(self.copies) + len(self.written)))
 
     def recorded(self, copy: Copy) -> None:
         """What this copy holds is in step: nothing of it would be lost."""
@@ -92,6 +111,12 @@ class Losses:
         ):
             return False
         return not self.engine.knower.is_kept(site.id, Keep(copy.conversation, unit, copy, ""))
+
+
+def _last_ns(copy: Copy | None) -> int:
+    """When a file of it was changed last, by a time that no program can set."""
+    files = (*copy.stream.files, *copy.metadata.files) if copy is not None else ()
+    return max((f.stamp.ctime_ns for f in files if f.stamp), default=0)
 
 
 def _size(copy: Copy) -> int:

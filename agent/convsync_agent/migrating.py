@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from convsync_agent import layout, locks, silos
+from convsync_agent import flocks, layout, silos
 from convsync_agent.contention import RETRY_SECONDS
 from convsync_agent.dirs import jp_user_data_dir
 from convsync_agent.engine import Engine
@@ -217,7 +217,7 @@ def migrate(engine: Engine, home: Home, data_dir: str, *, deadline: float) -> Mi
 def _wait_for_jp(silo: str, losers: Collection[str], deadline: float) -> None:
     """Before anything moves, nobody works in a sibling, or here on a conversation of one. Raises LockHeld."""
     shared = {lock_name(c) for s in losers for c in list_root(s).conversations()}
-    while busy := [s for s in losers if locks.all_busy(s)] or [s for s in losers if locks.all_busy(silo) & shared]:
+    while busy := [s for s in losers if flocks.all_busy(s)] or [s for s in losers if flocks.all_busy(silo) & shared]:
         if time.monotonic() >= deadline:
             what = "a running jp uses one of the silos of this workspace"
             raise LockHeld(what, where=busy[0], hint="try again when it is done")

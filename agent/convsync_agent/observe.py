@@ -185,7 +185,13 @@ class Eye:
         """A file we placed was valid at its source: it need not be read back to be known."""
         if file.digest is not None:
             key = (root.path, conversation, file.name)
-            self._facts[key] = _Fact(stamp, file.digest, "", packed=False)
+            self._note(key, _Fact(stamp, file.digest, "", packed=False))
+
+    def _note(self, key: tuple[str, int, str], fact: _Fact) -> None:
+        self._facts[key] = fact
+        self._facts.move_to_end(key)
+        if len(self._facts) > CACHE_FILES:
+            self._facts.popitem(last=False)
 
     def _old(self, stamp: Stamp) -> bool:
         return self.now() - stamp.ctime_ns >= 200_000_000
@@ -210,10 +216,8 @@ class Eye:
             raise fs.ChangedError
         digest = content_digest(raw)
         self.contents.put(digest, raw)
-        fact = self._facts[key] = _Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
-        self._facts.move_to_end(key)
-        if len(self._facts) > CACHE_FILES:
-            self._facts.popitem(last=False)
+        fact = _Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
+        self._note(key, fact)
         return fact
 
     def _verdict(self, key: tuple[str, int, str], raw: bytes, digest: bytes, *, packed: bool) -> str:

@@ -52,6 +52,7 @@ class _Look:
     rooms: dict[str, int] = field(default_factory=dict)
     entries: dict[str, int] = field(default_factory=dict)  # .archive, or the directory itself
     locks: frozenset[str] = frozenset()
+    but: frozenset[str] = frozenset()  # rooms that are watched otherwise
     failed: set[str] = field(default_factory=set)
     blind: bool = False  # a listing could not be read
 
@@ -82,9 +83,9 @@ class _Look:
         return True
 
 
-def _look(key: Key, *, deep: bool) -> _Look:
-    """See how `key.path` is now; `deep` looks at the conversations too."""
-    look, path = _Look(), key.path
+def _look(key: Key, *, deep: bool, but: frozenset[str] = frozenset()) -> _Look:
+    """See how `key.path` is now; `deep` looks at the conversations too, except `but`."""
+    look, path = _Look(but=but), key.path
     if not key.root:
         look.identity = (look.of(path, content=False),)
         look.entries = {name: look.of(f"{path}/{name}", content=True) for name in look.names(path)}
@@ -94,6 +95,8 @@ def _look(key: Key, *, deep: bool) -> _Look:
     look.identity = (*which, look.of(f"{path}/{ID}", content=True))
     if deep:
         for name in look.names(live, directories=True):
+            if name in but:
+                continue
             room = f"{live}/{name}"
             look.rooms[name] = hash(
                 (look.of(room, content=True), *(look.of(f"{room}/{f}", content=True) for f in MANAGED))
@@ -149,9 +152,14 @@ class PollingWatcher:
     def watches(self) -> int:
         return len(self._looks)
 
-    def arm(self, root: str, *, silo: bool) -> ArmResult:
+    def arm(self, root: str, *, silo: bool, rooms: frozenset[str] | None = None) -> ArmResult:
+        del rooms  # looking takes no watches
+        return self.arm_but(root, frozenset(), silo=silo)
+
+    def arm_but(self, root: str, rooms: frozenset[str], *, silo: bool) -> ArmResult:
+        """Look at a root and all of its conversations but these, by directory name."""
         self.disarm(root)
-        return self._arm(Key(Watched.SILO if silo else Watched.ROOT, root))
+        return self._arm(Key(Watched.SILO if silo else Watched.ROOT, root), rooms)
 
     def watch_signals(self, path: str) -> ArmResult:
         return self._arm(Key(Watched.SIGNALS, path))
@@ -159,12 +167,10 @@ class PollingWatcher:
     def watch_parent(self, path: str) -> ArmResult:
         return self._arm(Key(Watched.NURSERY, path))
 
-    def _arm(self, key: Key) -> ArmResult:
-        look = _look(key, deep=self._deep)
+    def _arm(self, key: Key, but: frozenset[str] = frozenset()) -> ArmResult:
+        look = _look(key, deep=self._deep, but=but)
         with self._lock:
             self._looks[key] = look
-        for code in sorted(look.failed):
-            self._put(Hint(Change.DEAF, key.root, detail=code))
         return ArmResult(1, tuple(sorted(look.failed)))
 
     def disarm(self, root: str) -> None:
@@ -194,7 +200,7 @@ class PollingWatcher:
             pause = max(self._interval, _SHARE * (time.monotonic() - started))
 
     def _compare(self, key: Key, old: _Look) -> None:
-        new = _look(key, deep=self._deep)
+        new = _look(key, deep=self._deep, but=old.but)
         with self._lock:
             if self._looks.get(key) is not old:  # disarmed or armed anew meanwhile
                 return

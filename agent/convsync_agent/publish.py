@@ -2,6 +2,7 @@
 
 Written by the agent when something changed, never when idle. `status` asks for a fresh one by dropping
 a file into the signal directory; the answer names it in `seen`, so a verdict is never older than the question.
+Who asks needs nothing else of the agent, so this module imports nothing of it: a person waits for the answer.
 """
 
 from __future__ import annotations
@@ -10,81 +11,15 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convsync_agent import __version__
-from convsync_agent.homecoming import Reason
-from convsync_agent.site import Site, Tree, TreeState, count, count_missing, prospect
-from convsync_agent.state import Attention
-
-if TYPE_CHECKING:
-    from convsync_agent.engine import Engine
-    from convsync_agent.ledger import Ledger
 
 NAME = "runtime.json"
 SIGNALS = "signals"
 RELOAD, POKE = "reload", "poke-"
 DEGRADED = frozenset({"no-space"})
 ATTENTION = frozenset({"held", "conflict", "split", "lost", "denied", "io", "deaf", "future"})
-UNSEEN = (TreeState.MISSING, TreeState.PAUSED)
-COUNTED = ("behind", "held", "conflict", "split", "deferred", "removed")
-
-
-def describe(
-    engine: Engine, deferred: dict[str, set[int]], aside: Mapping[str, Site] = MappingProxyType({})
-) -> list[dict[str, Any]]:
-    """The `workspaces` part of `status --json` (cli.md), those that are set aside as they were looked at last.
-
-    `deferred`: conversations by workspace.
-    """
-    setting, sites = str(engine.settings.reproject), engine.sites | dict(aside)
-    return [describe_site(sites[k], engine.ledger, deferred.get(k, set()), setting) for k in sorted(sites)]
-
-
-def describe_site(site: Site, ledger: Ledger, deferred: set[int], setting: str = "auto") -> dict[str, Any]:
-    """One workspace with its worktrees, their states and counts. `setting`: recovery.reproject."""
-    entries = [e for e in ledger.entries.values() if e.workspace == site.id]
-    listing = site.silo.listing
-    return {
-        "id": site.id,
-        "silo": site.silo.root.path,
-        "missing": site.silo_identity is None,
-        "durable": {"live": len(listing.live), "archived": len(listing.archived)},
-        "worktrees": [
-            {
-                "path": tree.worktree.path,
-                "state": str(tree.state),
-                "since": tree.since_ms,
-                "paused_until": tree.worktree.until_ms if tree.state is TreeState.PAUSED else None,
-                "last_change_at": tree.last_change_ms,
-                "counts": (count_missing(site, tree) if tree.state in UNSEEN else count(listing, tree.view.listing))
-                | tally(entries, store, deferred, tree.view.listing.conversations()),
-                **_prospect(site, tree, setting),
-            }
-            for store, tree in sorted(site.trees.items())
-        ],
-    }
-
-
-def _prospect(site: Site, tree: Tree, setting: str) -> dict[str, Any]:
-    """How many projections it held and has not got back, and why not yet."""
-    if not tree.held or tree.state is not TreeState.WATCHING:
-        return {"restorable": 0, "recovery": ""}
-    reason, known = prospect(site, tree, setting)
-    number = 0 if reason in (Reason.NEVER, Reason.NO_REFRESH) else len(known.restorable)
-    return {"restorable": number, "recovery": str(reason) if number else ""}
-
-
-def tally(entries: list[Attention], store: str, deferred: set[int], here: set[int]) -> dict[str, int]:
-    """How many conversations of one worktree wait for something, by attention kind."""
-    mine: dict[str, set[int]] = {k: set() for k in COUNTED}
-    for entry in entries:
-        if entry.kind in mine and (entry.root == store or entry.conversation in here):
-            mine[entry.kind].add(entry.conversation)
-    mine["deferred"] = deferred & here
-    return {k: len(mine[k]) for k in COUNTED}
 
 
 def write(directory: str, document: dict[str, Any]) -> None:
@@ -137,7 +72,7 @@ def ask(state_dir: str, runtime_dir: str, patience: float = 2.0) -> dict[str, An
             found = read(state_dir)
             if found and name in found.get("seen", ()):
                 return found
-            time.sleep(0.002)
+            time.sleep(0.001)
         return None
     finally:
         for path in dropped:
@@ -159,7 +94,7 @@ def header(started_ms: int, watches: int, queue: int, error: dict[str, Any] | No
 def document(
     agent: dict[str, Any],
     workspaces: list[dict[str, Any]],
-    deaf: list[dict[str, str]],
+    deaf: list[dict[str, Any]],
     seen: set[str],
     signals: str,
     metrics: dict[str, Any],

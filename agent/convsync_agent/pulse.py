@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Set
 
 FRESH_SECONDS = 1.0
 _UNNAMED = getattr(os, "O_TMPFILE", 0)
@@ -72,11 +72,14 @@ class Pulse:
         """Something may be mounted elsewhere now: ask of each root again where it is."""
         self._devices.clear()
 
-    def silent(self, roots: Iterable[str], *, write: bool, patience: float) -> set[str]:
-        """The roots that do not answer within `patience` seconds, all together. `write`: as a writer would find it.
+    def silent(self, roots: Set[str], *, write: bool, patience: float) -> set[str]:
+        """Of all roots those that do not answer within `patience` seconds, all together.
 
+        `write`: as a writer would find it.
         What did not answer before is not waited for: one that hangs holds up the others once, and not in every turn.
         """
+        for root in self._devices.keys() - roots:
+            del self._devices[root]
         groups: dict[int | str, list[str]] = {}
         for root in sorted(roots):
             device = self._devices.get(root)

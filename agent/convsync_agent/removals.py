@@ -41,6 +41,8 @@ from convsync_agent.site import Site, Tree, TreeState
 from convsync_agent.state import State
 
 TRASH = ".trash"
+MOST_LOCKED = 1024  # releases of locks, from which on old ones are looked for
+WITNESS_NS = 600 * SECOND  # far beyond LOCK_NS: it is asked when the removal is judged, not when it was seen
 Wrote = Callable[[Copy, Unit], bool]
 
 
@@ -58,9 +60,18 @@ class Removals:
     locked: dict[tuple[str, int], int] = field(default_factory=dict)
     expiring: Expiring = field(init=False)
     _decided: dict[tuple[str, int], tuple[Vanished, Fate]] = field(default_factory=dict)
+    _trim_at: int = MOST_LOCKED
 
     def __post_init__(self) -> None:
         self.expiring = Expiring(self.state)
+
+    def released(self, workspace: str, conversation: int) -> None:
+        """JP's lock on it was released just now. What was released long ago is no witness any more (`safety`)."""
+        now = time.time_ns()
+        self.locked[workspace, conversation] = now
+        if len(self.locked) > self._trim_at:
+            self.locked = {key: at for key, at in self.locked.items() if now - at < WITNESS_NS}
+            self._trim_at = max(MOST_LOCKED, 2 * len(self.locked))
 
     # -- what is gone -------------------------------------------------------------
 

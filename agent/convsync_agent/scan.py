@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from convsync_agent import fs
 from convsync_agent.fs import ARCHIVE, CONVERSATIONS
-from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA, Root, Stamp
+from convsync_agent.model import MANAGED, Root
 from convsync_agent.names import lookalike_id, parse_dirname
-from convsync_agent.records import SIG_SIZE, dir_mtime_of, settled, signature
+from convsync_agent.records import ABSENT, dir_mtime_of, flat_signature, settled
 
 
 class Place(NamedTuple):
@@ -194,16 +194,18 @@ def unchanged(record: bytes, name: str, dir_fd: int, *, archived: bool) -> bool:
     """Every stamp of one copy is the recorded one: four stats, no listing, no content."""
     try:
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        stamps = [_stamp(f"{name}/{f}", dir_fd) for f in (BASE_CONFIG, EVENTS, METADATA)]
+        numbers = [n for f in MANAGED for n in _numbers(f"{name}/{f}", dir_fd)]
     except OSError:
         return False
-    sig = signature(name, archived=archived, inode=found.st_ino, stamps=stamps)
-    return record[:SIG_SIZE] == sig and dir_mtime_of(record) == found.st_mtime_ns
+    if dir_mtime_of(record) != found.st_mtime_ns:
+        return False
+    return record.startswith(flat_signature(name, numbers, archived=archived, inode=found.st_ino))
 
 
-def _stamp(path: str, dir_fd: int) -> Stamp | None:
+def _numbers(path: str, dir_fd: int) -> tuple[int, int, int, int]:
+    """A stamp without its names."""
     try:
         s = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
-        return None
-    return Stamp(s.st_mtime_ns, s.st_size, s.st_ino, s.st_ctime_ns)
+        return ABSENT
+    return s.st_mtime_ns, s.st_size, s.st_ino, s.st_ctime_ns

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from convsync_agent import __version__, layout, locks, outsiders, publish, state, supervisor
+from convsync_agent import __version__, flocks, layout, locks, outsiders, publish, state, supervisor
 from convsync_agent.bounded import Answer, looked
 from convsync_agent.condition import SiloSeen, Survey, TreeSeen
 from convsync_agent.diagnosis import Standing, judge_state
@@ -122,7 +122,7 @@ def _read_state(where: Premises, now_ns: int) -> Scene:
 
 def _ask_agent(where: Premises) -> Standing:
     lock = os.path.join(where.state_dir, LOCK)
-    locked = locks.agent_running(lock)
+    locked = flocks.agent_running(lock)
     said = locks.holder_of(lock) if locked else None
     told = publish.ask(where.state_dir, where.runtime_dir, AGENT_SECONDS) if locked else None
     return NOBODY._replace(locked=locked, pid=said.pid if said else None, told=told)

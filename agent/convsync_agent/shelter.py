@@ -130,6 +130,7 @@ class Shelter:
                 if have is None or (have.removed_ms is None) == (at_ms is None):
                     return False
                 keepsake.publish(place, replace(have, removed_ms=at_ms))
+                self._known.get(workspace, {}).pop(conversation, None)
                 return True
         except FileNotFoundError:
             return False

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from convsync_agent import fs, kernel, layout, locks
+from convsync_agent import flocks, fs, kernel, layout
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import LockHeld, Refused, storage_problem
@@ -95,7 +95,7 @@ def merge(engine: Engine, site: Site, loser: str, data_dir: str) -> Outcome:
 
     Raises LockHeld while a JP works in the sibling, Refused when something could not be taken over.
     """
-    if locks.all_busy(loser):
+    if flocks.all_busy(loser):
         raise LockHeld(
             "a running jp uses a second silo of this workspace", where=loser, hint="try again when it is done"
         )
@@ -143,7 +143,7 @@ def _move_rest(loser: str, target: str, view: View) -> None:
     """Sessions one by one, drafts, and every other top-level entry whose name is free."""
     with fs.opened_dir(loser) as old, fs.opened_dir(target) as new:
         for name in fs.list_names(old):
-            if name in (fs.CONVERSATIONS, layout.STORAGE_LINK, fs.LOCKS):
+            if name in (fs.CONVERSATIONS, layout.STORAGE_LINK, flocks.LOCKS):
                 continue
             if name == SESSIONS:
                 _move_sessions(old, new)

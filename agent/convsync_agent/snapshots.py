@@ -15,12 +15,16 @@ from convsync_agent.records import settled, unpack
 from convsync_agent.scan import View
 from convsync_agent.site import Site
 
+MOST_SEEN = 1024  # units, from which on those that were seen long ago are looked for
+LONG_NS = 60 * SECOND
+
 
 @dataclass(slots=True)
 class Sightings:
     """How long a unit is known to be unchanged, ns: by the clock, or by watching when the clock lies."""
 
     _seen: dict[tuple[str, int, str], tuple[object, int]] = field(default_factory=dict)
+    _trim_at: int = MOST_SEEN
 
     def age(self, key: tuple[str, int, str], stamps: tuple[object, ...], latest_ctime: int) -> int:
         by_clock = time.time_ns() - latest_ctime
@@ -31,6 +35,9 @@ class Sightings:
         if seen != stamps:
             since = now
             self._seen[key] = (stamps, now)
+            if len(self._seen) > self._trim_at:  # of what was not looked at since: it went, or it rests
+                self._seen = {k: v for k, v in self._seen.items() if now - v[1] < LONG_NS}
+                self._trim_at = max(MOST_SEEN, 2 * len(self._seen))
         return max(by_clock, now - since)
 
     def forget(self, key: tuple[str, int, str]) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convsync_agent.tidings import Key, Told
-
 if TYPE_CHECKING:
     import sqlite3
+
+    from convsync_agent.tidings import Key, Told
 
 TABLES = """
     CREATE TABLE told (
@@ -27,6 +27,8 @@ class ToldTables:
 
     def told(self) -> Told:
         """What was told, and when each kind was told last."""
+        from convsync_agent.tidings import Told  # noqa: PLC0415  # only the agent tells
+
         keys: frozenset[Key] = frozenset(
             (kind, workspace, conversation, root)
             for kind, workspace, conversation, root in self._db.execute(

@@ -74,7 +74,8 @@ class ObserverWatcher:
     def watches(self) -> int:
         return len(self._scheduled.keys()) + self._looker.watches
 
-    def arm(self, root: str, *, silo: bool) -> ArmResult:
+    def arm(self, root: str, *, silo: bool, rooms: frozenset[str] | None = None) -> ArmResult:
+        del rooms  # one watch for the whole tree
         self._unschedule(root)
         looked = self._looker.arm(root, silo=silo)  # before the schedule: what changes in between is seen
         return self._schedule(Key(Watched.SILO if silo else Watched.ROOT, root), looked)

@@ -1,4 +1,4 @@
-"""The choice of a watcher. Beside `inotify` the only module that knows watchdog.
+"""The choice of a watcher. Beside `instance` the only module that knows watchdog.
 
 inotify watches single directories and misses nothing of them; a tree watcher (FSEvents) is watchdog's observer
 with our eyes on the roots; polling is for network file systems, and where the kernel has no watches left.

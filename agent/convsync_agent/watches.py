@@ -63,6 +63,15 @@ class Watches:
             stale += [wd for wd, key in self.rooms.items() if key.partition("/")[0] in over]
         return stale
 
+    def others(self, armed: Armed, rooms: frozenset[str]) -> list[int]:
+        """Forget every conversation of this path but `rooms`; their watches, each for `drop_stale`."""
+        mine = {term for term, of in self.terms.items() if of is armed}
+        parts = ((wd, *key.partition("/")) for wd, key in self.rooms.items())
+        found = [wd for wd, term, _, name in parts if term in mine and name not in rooms]
+        for wd in found:
+            self.set_room(wd, None)
+        return found
+
     def drop_stale(self, wd: int) -> bool:
         """Forget what this watch was in terms that are over. True: it is nothing any more."""
         room = self.rooms.get(wd)

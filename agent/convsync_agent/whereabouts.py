@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from convsync_agent.homecoming import Sight
-
 if TYPE_CHECKING:
     import sqlite3
+
+    from convsync_agent.homecoming import Sight
 
 TABLES = """
     CREATE TABLE whereabouts (
@@ -49,6 +49,8 @@ class Whereabouts(NamedTuple):
 
     @property
     def sight(self) -> Sight:
+        from convsync_agent.homecoming import Sight  # noqa: PLC0415  # most who open the state never ask
+
         return Sight(self.inode, self.id_mtime)
 
 

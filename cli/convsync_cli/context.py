@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from convsync_agent import dirs
-from convsync_agent.settings import Settings
 from convsync_cli import output
 
 if TYPE_CHECKING:
     from convsync_agent.config import Loaded
     from convsync_agent.engine import Engine
     from convsync_agent.progress import Tell
+    from convsync_agent.settings import Settings
     from convsync_agent.state import State
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -102,6 +101,8 @@ def _harmless(character: str) -> bool:
 
 
 def width() -> int:
+    import shutil  # noqa: PLC0415  # it brings three compressors, and JSON has no width
+
     return shutil.get_terminal_size((80, 24)).columns
 
 

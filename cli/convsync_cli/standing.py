@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
-from convsync_agent import __version__, advice, locks, publish, state
+from convsync_agent import __version__, advice, flocks, publish, state
 from convsync_agent.errors import UNWRITTEN
 from convsync_agent.state import Attention, State
 
 LOCK = "agent.lock"
+AT_ONCE = 0.05  # seconds; about 3 ms are needed
 BRANCH = "; git is not on the branch that it was on"
 
 
 def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]:
     """The document of `status --json`, for all workspaces or for the one of a worktree."""
-    there = locks.agent_running(os.path.join(state_dir, LOCK))
-    told = publish.ask(state_dir, runtime_dir) if there else None
+    told = _answer(state_dir, runtime_dir)
     running = told is not None  # one that does not answer is as good as none: then the disk itself is looked at
     told = told or publish.read(state_dir)
     opened = state.reader(state_dir)
@@ -26,7 +27,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
             workspaces, deaf = told["workspaces"], told.get("deaf", [])
             pending = bool(told["agent"]["queue"]) or _deferred(workspaces)
         else:
-            workspaces, pending = _look(opened)
+            workspaces, pending = _look(opened, entries)
             deaf = []
     finally:
         if opened is not None:
@@ -38,7 +39,7 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
     failed = any(e.detail.startswith(UNWRITTEN) for e in entries)
     for workspace in workspaces:
         workspace.pop("missing", None)
-        held = locks.all_busy(workspace["silo"])
+        held = flocks.all_busy(workspace["silo"])
         workspace["durable"]["in_use"] = sum(1 for n in held if n.startswith("jp-c"))
     return {
         "verdict": publish.verdict(kinds, missing_silo=gone, unwritten=failed, pending=pending),
@@ -47,6 +48,28 @@ def standing(state_dir: str, runtime_dir: str, path: str = "") -> dict[str, Any]
         "attention": attention,
         "metrics": told.get("metrics") if running and told else None,
     }
+
+
+def _answer(state_dir: str, runtime_dir: str) -> dict[str, Any] | None:
+    """What a running agent says now. One that answers at once need not be proved to run, which costs more."""
+    said = publish.read(state_dir)
+    if said is not None and _lives(said["agent"]["pid"]):
+        told = publish.ask(state_dir, runtime_dir, AT_ONCE)
+        if told is not None:
+            return told
+    return publish.ask(state_dir, runtime_dir) if flocks.agent_running(os.path.join(state_dir, LOCK)) else None
+
+
+def _lives(pid: int) -> bool:
+    """Some process has this number: the agent that wrote it, or another one after its death.
+
+    As `kernel.alive`, without the foreign function interface that comes with that module.
+    """
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
 
 
 def _agent(told: dict[str, Any] | None, *, running: bool) -> dict[str, Any]:
@@ -67,14 +90,13 @@ def _deferred(workspaces: list[dict[str, Any]]) -> bool:
     return any(t["counts"]["deferred"] for w in workspaces for t in w["worktrees"])
 
 
-def _look(opened: State | None) -> tuple[list[dict[str, Any]], bool]:
+def _look(opened: State | None, entries: list[Attention]) -> tuple[list[dict[str, Any]], bool]:
     """No agent: list and stat every root. Anything that is not as recorded is pending."""
     if opened is None:
         return [], False
-    from convsync_agent.ledger import Ledger  # noqa: PLC0415
     from convsync_agent.looking import look_at_disk  # noqa: PLC0415
 
-    return look_at_disk(opened, Ledger(opened))
+    return look_at_disk(opened, entries)
 
 
 def _within(
@@ -111,7 +133,7 @@ def _missing(workspaces: list[dict[str, Any]], *, running: bool) -> list[dict[st
     return found
 
 
-def _deaf(roots: list[dict[str, str]]) -> list[dict[str, Any]]:
+def _deaf(roots: list[dict[str, Any]]) -> list[dict[str, Any]]:
     import time  # noqa: PLC0415
 
     return [advice.as_attention(e) for e in advice.deaf(roots, time.time_ns() // 1_000_000)]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from convsync_agent import __version__, locks, publish
+from convsync_agent import __version__, flocks, publish
 from convsync_agent.finding import Code
 from convsync_agent.history import History
 from doctoring import check, doctor, troubles, typed
@@ -239,7 +239,7 @@ def test_an_agent_that_does_not_answer(pair, monkeypatch):
         found = check(pair, "agent")
 
     assert (found["level"], str(process.pid) in found["what"]) == ("error", True)
-    assert not locks.agent_running(str(pair.base / "state/convsync/agent.lock"))
+    assert not flocks.agent_running(str(pair.base / "state/convsync/agent.lock"))
     assert publish.read(str(pair.base / "state/convsync")) is None
 
 

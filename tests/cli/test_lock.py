@@ -16,7 +16,7 @@ import time
 import pytest
 
 from agents import until
-from convsync_agent import locks
+from convsync_agent import flocks, locks
 from terminal import everything
 
 ID, ARCHIVED, EXTERNAL = 17000000001, 17000000002, 17000000003
@@ -44,7 +44,7 @@ def shell(text):
 
 
 def held(machine):
-    return bool(locks.all_busy(str(machine.silo())))
+    return bool(flocks.all_busy(str(machine.silo())))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from agents import until
-from convsync_agent import locks
+from convsync_agent import flocks
 
 ID, OTHER = 17000000001, 17000000002
 KEYS = {"conversation", "workspaceId", "path", "state", "pid", "session", "since", "info"}
@@ -45,7 +45,7 @@ def test_phase3_held_and_orphaned_in_every_workspace(two):
         path.write_text("{")
     (orphan.parent / "allocator.lock").touch()
     with two.holding(ID) as path:
-        until(lambda: locks.all_busy(str(two.silo())))
+        until(lambda: flocks.all_busy(str(two.silo())))
         found = listed(two)
         text = two.ok("locks").out
     assert [set(one) for one in found] == [KEYS] * 3

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from agents import until
-from convsync_agent import locks
+from convsync_agent import flocks
 from convsync_agent.lockfiles import Grasp, Note, lock_files
 from convsync_agent.locks import BusyError, conversation_lock
 
@@ -54,7 +54,7 @@ def test_phase3_what_a_lock_file_says(root, text, note, holder, since, held):
     """Whatever stands in it: whether somebody holds it is another matter, and the kernel's, which also knows who."""
     path = file(root, A, text)
     with subprocess.Popen(["flock", str(path), "cat"], stdin=subprocess.PIPE) as other:
-        until(lambda: locks.all_busy(str(root)))
+        until(lambda: flocks.all_busy(str(root)))
         found = only(root) if held else None
         other.communicate(timeout=120)
     found = found or only(root)
@@ -95,7 +95,7 @@ def test_phase3_listing_takes_no_lock_and_writes_nothing(root):
 @pytest.mark.parametrize(("age", "grasp"), [(0, Grasp.UNKNOWN), (60, Grasp.ORPHANED)])
 def test_phase3_without_a_list_of_locks_only_old_files_are_tried(root, monkeypatch, age, grasp):
     """Contract 7.7, 10: a young one may be somebody's who is just starting."""
-    monkeypatch.setattr(locks, "_PROC_LOCKS", str(root / "none"))
+    monkeypatch.setattr(flocks, "_PROC_LOCKS", str(root / "none"))
     path = file(root, A)
     then = time.time() - age
     os.utime(path, (then, then))
@@ -113,7 +113,7 @@ def test_phase3_flock_keeps_us_out_and_we_keep_flock_out(root):
     """The same lock for util-linux, JP and us."""
     path = file(root, A)
     with subprocess.Popen(["flock", str(path), "cat"], stdin=subprocess.PIPE) as other:
-        until(lambda: locks.all_busy(str(root)))
+        until(lambda: flocks.all_busy(str(root)))
         with pytest.raises(BusyError), conversation_lock(str(root), A):
             pass
         other.communicate(timeout=120)
@@ -127,7 +127,7 @@ def test_phase3_a_killed_holder_leaves_an_orphan_that_stops_nobody(root):
     """The kernel lets go; the file stays and says who it was, until the next one takes and removes it."""
     path = file(root, A, json.dumps(SAYS))
     other = subprocess.Popen(["flock", "--no-fork", str(path), "sleep", "60"])
-    until(lambda: locks.all_busy(str(root)))
+    until(lambda: flocks.all_busy(str(root)))
     assert only(root).grasp is Grasp.HELD
     other.kill()
     other.wait(120)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from agents import until
-from convsync_agent import locks
+from convsync_agent import flocks, locks
 from convsync_agent.errors import Refused
 from convsync_agent.locks import BusyError, Holder, conversation_lock
 
@@ -340,10 +340,10 @@ def test_a_held_lock_is_seen_without_touching_it(lock):
     with held(lock):
         before = lock.stat()
         assert locks.busy_conversations(silo, [C, C + 1, C + 2]) == {C}
-        assert locks.all_busy(silo) == {NAME}
+        assert flocks.all_busy(silo) == {NAME}
         assert lock.stat().st_atime_ns == before.st_atime_ns
     assert locks.busy_conversations(silo, [C]) == frozenset()
-    assert locks.all_busy(silo) == frozenset()
+    assert flocks.all_busy(silo) == frozenset()
 
 
 @proc_locks
@@ -351,18 +351,18 @@ def test_who_only_waits_or_shares_does_not_count(lock):
     """JP's locks are exclusive and granted."""
     with open(lock, "w") as mine:
         fcntl.flock(mine, fcntl.LOCK_SH)
-        assert locks.all_busy(str(lock.parent.parent)) == frozenset()
+        assert flocks.all_busy(str(lock.parent.parent)) == frozenset()
         with subprocess.Popen([sys.executable, "-c", HOLDER, lock], stdout=-1) as waiting:
             until(lambda: "->" in Path("/proc/locks").read_text(), "the other one waits")
-            assert locks.all_busy(str(lock.parent.parent)) == frozenset()
+            assert flocks.all_busy(str(lock.parent.parent)) == frozenset()
             waiting.kill()
 
 
 def test_without_proc_locks_nobody_is_called_busy(lock, monkeypatch):
     """Where it cannot be seen without disturbing: none."""
-    monkeypatch.setattr(locks, "_PROC_LOCKS", "/nowhere")
+    monkeypatch.setattr(flocks, "_PROC_LOCKS", "/nowhere")
     with held(lock):
-        assert locks.flocked_inodes() is None
+        assert flocks.flocked_inodes() is None
         assert locks.busy_conversations(str(lock.parent.parent), [C]) == frozenset()
 
 
@@ -382,19 +382,19 @@ def test_one_agent_at_a_time_and_a_killed_one_is_none(tmp_path, monkeypatch, see
     """The second is refused with the pid of the first; after kill -9 the place is free."""
     path = str(tmp_path / "agent.lock")
     if not seen:
-        monkeypatch.setattr(locks, "_PROC_LOCKS", "/nowhere")
-    assert not locks.agent_running(path)
+        monkeypatch.setattr(flocks, "_PROC_LOCKS", "/nowhere")
+    assert not flocks.agent_running(path)
     with subprocess.Popen([sys.executable, "-c", AGENT, path], stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
-        assert locks.agent_running(path)
+        assert flocks.agent_running(path)
         with pytest.raises(Refused, match=str(other.pid)) as caught, locks.single_agent(path):
             pass
         assert caught.value.code == "already-running"
         other.send_signal(signal.SIGKILL)
-    assert not locks.agent_running(path)
+    assert not flocks.agent_running(path)
     with locks.single_agent(path):
-        assert locks.agent_running(path)
-    assert not locks.agent_running(path)
+        assert flocks.agent_running(path)
+    assert not flocks.agent_running(path)
 
 
 def test_the_end_of_an_agent_says_so_in_its_file(tmp_path):

@@ -170,10 +170,10 @@ def _tell(total: Outcome) -> None:
 
 def _agent_knows(context: Context, wanted: dict[str, bool]) -> bool | None:
     """Wait until a running agent says that these worktrees are (not) paused. None: no agent runs."""
-    from convsync_agent import locks, publish  # noqa: PLC0415
+    from convsync_agent import flocks, publish  # noqa: PLC0415
     from convsync_cli.standing import LOCK  # noqa: PLC0415
 
-    if not locks.agent_running(os.path.join(context.state_dir, LOCK)):
+    if not flocks.agent_running(os.path.join(context.state_dir, LOCK)):
         return None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

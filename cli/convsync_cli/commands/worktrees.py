@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from convsync_agent.publish import tally
+from convsync_agent.inventory import tally
 from convsync_agent.site import count
 from convsync_cli import output
 from convsync_cli.command import command
