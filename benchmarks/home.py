@@ -19,6 +19,10 @@ WORKSPACE = "abcde"
 PATIENCE = 300.0
 
 
+class Failed(Exception):
+    """The benchmark cannot go on: a command ended badly, or something never arrived."""
+
+
 class Home:
     """One user's machine. Nothing outside of `base` is touched."""
 
@@ -52,7 +56,7 @@ class Home:
         ran = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, cwd=self.base)
         spent = time.perf_counter() - before
         if ran.returncode:
-            raise SystemExit(f"convsync {' '.join(argv)} ended with {ran.returncode}: {ran.stderr or ran.stdout}")
+            raise Failed(f"convsync {' '.join(argv)} ended with {ran.returncode}: {ran.stderr or ran.stdout}")
         return spent, ran.stdout
 
     def status(self) -> dict:
@@ -93,7 +97,7 @@ class Agent:
             if said and said["agent"]["pid"] == self.pid:
                 return time.perf_counter() - self.started
             if self.process.poll() is not None or time.perf_counter() - self.started > PATIENCE:
-                raise SystemExit(f"the agent did not start: {self.log.read_text()[-2000:]}")
+                raise Failed(f"the agent did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.002)
 
     def wait_calm(self) -> None:
@@ -105,7 +109,7 @@ class Agent:
             if said and not said["agent"]["queue"] and not deferred:
                 return
             time.sleep(0.01)
-        raise SystemExit(f"the agent never came to rest: {self.log.read_text()[-2000:]}")
+        raise Failed(f"the agent never came to rest: {self.log.read_text()[-2000:]}")
 
     def use(self) -> proc.Use:
         return proc.use(self.pid)
@@ -113,6 +117,12 @@ class Agent:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+    def missing(self, worktree: str) -> bool:
+        """Whether it says, without being asked, that this worktree is not there."""
+        said = publish.read(self._state)
+        trees = [t for w in said["workspaces"] for t in w["worktrees"]] if said else []
+        return any(t["path"] == worktree and t["state"] == "missing" for t in trees)
 
 
 @contextmanager
