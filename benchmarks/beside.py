@@ -34,7 +34,7 @@ class Effort:
 
 
 QUICK = Effort(edits=4, editing=8, lost=8, idle=2, start=25, burst=25)
-FULL = Effort(edits=40, editing=45, lost=20, idle=15, start=120, burst=120)
+FULL = Effort(edits=40, editing=40, lost=20, idle=10, start=120, burst=120)
 
 
 @dataclass

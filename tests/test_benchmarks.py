@@ -18,11 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark reads /proc and uses inotify"),
 ]
-PROJECTED = [
-    name + suffix
-    for name in ("append", "turn", "edit", "life", "append-busy", "life-busy")
-    for suffix in ("", "-projected")
-]
+KINDS = ("append", "turn", "edit", "life", "append-busy", "life-busy")
 ROWS = {
     "import": ["import", "import-floor"],
     "restart": ["restart"],
@@ -30,7 +26,7 @@ ROWS = {
     "idle": ["idle-cpu", "idle-wakeups", "idle-writes", "idle-rss", "idle-watches"],
     "commands": ["status-agent", "status-alone", "ls", "verify"],
     "burst": ["burst-append", "burst-rewrite"],
-    "latency": PROJECTED,
+    "latency": [kind + where for kind in KINDS for where in ("", "-projected")],
     "peers": [f"peer-{who}{what}" for what in ("", "-burst", "-idle", "-rss") for who in ("convsync", "floor")],
     "stream": ["stream"],
     "titles": ["titles", "titles-projected"],
@@ -47,10 +43,18 @@ def bench(tmp_path, *argv, code=0):
     return ran
 
 
-@pytest.mark.parametrize(
-    "only",
-    ["import,restart,restart-changed,commands", "idle,stream", "burst", "latency", "peers", "titles,removal", "wide"],
+TOGETHER = (
+    "import,restart,restart-changed,commands",
+    "idle,stream",
+    "burst",
+    "latency",
+    "peers",
+    "titles,removal",
+    "wide",
 )
+
+
+@pytest.mark.parametrize("only", TOGETHER)
 def test_it_measures(tmp_path, only):
     """Every scenario gives its rows: a table, a document, and nothing left behind."""
     file = tmp_path / "out.json"
@@ -78,10 +82,8 @@ def test_several_sizes_in_one_table(tmp_path):
     """Each size has its part, and what is deleted goes after everything else of every size."""
     ran = bench(tmp_path, "--quick", "--conversations", "4,8", "--only", "removal,import", "--generated")
 
-    assert [x for x in ran.stdout.splitlines() if x.endswith(" conversations")] == [
-        "4 conversations",
-        "8 conversations",
-    ]
+    parts = [line for line in ran.stdout.splitlines() if line.endswith(" conversations")]
+    assert parts == ["4 conversations", "8 conversations"]
     steps = [x for x in ran.stderr.splitlines() if "import" in x or "removed" in x]
     assert steps == ["-- 4: first import", "-- 8: first import", "-- 4: worktree removed", "-- 8: worktree removed"]
 

@@ -264,8 +264,8 @@ def results():
     for size in (100, 1000, 10_000):
         for name, at in (("append", 4.0), ("life", 9.0), ("append-projected", 6.0), ("restart", 0.3), ("idle-cpu", 0)):
             said.append(Row(name, name, "ms", [at * math.log10(size)], [1.0], conversations=size).as_json())
-        for name in ("peer-convsync", "peer-unison", "peer-unison-rss", "idle-rss"):
-            said.append(Row(name, name, "ms", [40.0], conversations=size).as_json())
+        names = ("peer-convsync", "peer-unison", "peer-unison-rss", "idle-rss")
+        said += [Row(name, name, "ms", [40.0], conversations=size).as_json() for name in names]
     return said
 
 
