@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ QUICK = {"conversations": (60,), "worktrees": (1, 5)}
 
 def main(argv: list[str]) -> int:
     options = _options(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that on the way out everything is ended and removed
     with throw_away() as base:
         head = proc.describe(str(base))
         head["versions"] |= {n: PEERS[n].version() for n in options.peers if not PEERS[n].missing()}

@@ -15,7 +15,7 @@ from benchmarks.floors import Floor
 from benchmarks.home import Home
 from benchmarks.proc import Noise, wait_for_calm
 from benchmarks.report import Row
-from benchmarks.workload import Workload
+from benchmarks.workload import LARGE, Workload
 
 
 @dataclass
@@ -35,6 +35,10 @@ class Bench:
     bytes: int = 0
     _home: Home | None = None
     _made: int = 0
+
+    def times(self, full: int, quick: int = 1) -> int:
+        """How often something is repeated: less often where it takes longest."""
+        return quick if self.quick else max(quick, full // 3 if self.count > LARGE else full)
 
     def add(self, row: Row, worktrees: int = 1) -> None:
         row.conversations, row.worktrees = row.conversations or self.count, worktrees

@@ -24,7 +24,7 @@ def bursts(bench: Bench) -> None:
         for mode, how in (("append", appended), ("rewrite", edited)):
             what = f"burst of {count:,}, {mode}"
             with bench.step(what) as notes:
-                ours, floor = _measure(bench, how, bench.names[:count], 1 if bench.quick else 3, notes)
+                ours, floor = _measure(bench, how, bench.names[:count], bench.times(3), notes)
             kind = f"{bench.floor.kind}, inotify + copy + fsync + rename, same burst"
             bench.add(Row(f"burst-{mode}", what, "s", ours, floor, kind, notes))
 

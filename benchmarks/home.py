@@ -19,6 +19,12 @@ WORKSPACE = "abcde"
 PATIENCE = 300.0
 
 
+def program() -> list[str]:
+    """The command as a person has it, from beside the interpreter; else the module."""
+    script = os.path.join(os.path.dirname(sys.executable), "convsync")
+    return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "convsync_cli"]
+
+
 class Failed(Exception):
     """The benchmark cannot go on: a command ended badly, or something never arrived."""
 
@@ -51,7 +57,7 @@ class Home:
 
     def run(self, *argv: str) -> tuple[float, str]:
         """One command in a process of its own: wall seconds and stdout. A failure ends the benchmark."""
-        command = [sys.executable, "-m", "convsync_cli", *argv]
+        command = [*program(), *argv]
         before = time.perf_counter()
         ran = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, cwd=self.base)
         spent = time.perf_counter() - before
@@ -82,7 +88,7 @@ class Agent:
         with open(self.log, "wb") as log:
             self.started = time.perf_counter()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "convsync_cli", "agent"],
+                [*program(), "agent"],
                 env=home.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home.base,
             )  # fmt: skip
 

@@ -46,7 +46,7 @@ def share(before: Use, after: Use, seconds: float) -> float:
 
 def commands(bench: Bench) -> None:
     """Wall time of what a person types."""
-    few = 3 if bench.quick else 15
+    few = bench.times(15, quick=3)
     with bench.step("commands") as notes:
         click: list[float] = []
         asked = []

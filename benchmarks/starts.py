@@ -18,7 +18,7 @@ def first_import(bench: Bench) -> None:
     """`register` of a worktree whose conversations have no durable copy."""
     ours, floor, plain = [], [], []
     with bench.step("first import") as notes:
-        for _ in range(1 if bench.quick else 3):
+        for _ in range(bench.times(3)):
             bench.home = bench.fresh_home()
             ours.append(bench.home.run("register", f"{bench.home.base}/a")[0])
             plain.append(bench.floor.copy(bench.master, bench.empty("copied")))
@@ -35,7 +35,7 @@ def restart(bench: Bench) -> None:
     home, ours, floor = bench.home, [], []
     scanned, cpu, verdicts = [], [], []
     with bench.step("restart in step") as notes:
-        for _ in range(3 if bench.quick else 7):
+        for _ in range(bench.times(7, quick=3)):
             floor.append(floors.find(home.conversations("a"), f"{home.silo}/conversations"))
             agent = Agent(home)
             try:
@@ -55,7 +55,7 @@ def restart_changed(bench: Bench) -> None:
     home, ours, floor = bench.home, [], []
     some = bench.names[:: min(100, bench.count)]
     with bench.step("restart after changes") as notes:
-        for number in range(1 if bench.quick else 5):
+        for number in range(bench.times(5)):
             wanted = {}
             for name in some:
                 path = f"{home.conversations('a')}/{name}/{EVENTS}"
