@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         except Failed as why:
             print(f"error: {why}", file=sys.stderr)
             return 1
-        rows = [row for bench in benches for row in bench.rows]
+        rows = sorted((row for bench in benches for row in bench.rows), key=lambda row: row.conversations)
         head["load_after"], head["seconds"] = os.getloadavg(), round(time.monotonic() - began)
         head["workload"] = {b.count: {"bytes": b.bytes, "source": b.work.source} for b in benches}
         head["remarks"] = sorted({remark for b in benches for remark in b.remarks})

@@ -51,6 +51,7 @@ class Found:
     lost: int = 0
     cpu_ms: float = 0.0
     trouble: str = ""
+    notes: dict = field(default_factory=dict)
 
 
 def beside(bench: Bench) -> None:
@@ -98,7 +99,10 @@ class _Pair:
 def _look(bench: Bench, peer: Peer, effort: Effort) -> Found:
     found = Found(peer.label)
     try:
-        with bench.step(f"{peer.label}: start, idle, edits, burst"), peer.running(effort.start) as found.ready:
+        with (
+            bench.step(f"{peer.label}: start, edits, idle, burst") as found.notes,
+            peer.running(effort.start) as found.ready,
+        ):
             _edits(bench, peer, effort, found)
             settle(peer.use, effort.idle)
             before, began = peer.use(), time.perf_counter()
@@ -160,7 +164,7 @@ def _tell(bench: Bench, found: dict[str, Found]) -> None:
             if not samples:
                 continue
             notes = {"ready_s": round(one.ready, 3), "lost": one.lost, "cpu_ms_per_edit": one.cpu_ms}
-            notes |= {"watches": one.watches}
+            notes |= {"watches": one.watches} | one.notes
             theirs = name != OURS
             label = f"  {one.label}" if theirs else f"{what}: {one.label}"
             row = Row(f"peer-{name}{suffix}", label, unit, samples, ours if theirs else [], "convsync", notes)

@@ -22,16 +22,19 @@ def wide(bench: Bench) -> None:
     master, home = bench.new("wide"), Home(Path(bench.new("wide-home")))
     work.write(master)
     trees: list[str] = []
+    registered = 0.0
     for count in bench.worktrees:
         say(f"{work.count}: registering {count} worktrees")
         while len(trees) < count:
             name = f"tree-{len(trees)}"
             home.worktree(name)
             bench.clone(master if not trees else home.conversations("tree-0"), home.conversations(name))
-            home.run("register", f"{home.base}/{name}")
+            registered = home.run("register", f"{home.base}/{name}")[0]
             trees.append(name)
         with home.agent() as agent:  # the first one settles what was just made
             agent.wait_calm()
+        row = Row("wide-register", "wide: register one more worktree", "s", [registered], conversations=work.count)
+        bench.add(row, worktrees=count)
         _measure(bench, work, home, trees)
 
 
@@ -57,10 +60,10 @@ def _measure(bench: Bench, work: Workload, home: Home, trees: list[str]) -> None
         finally:
             agent.stop()
     for name, what, unit, samples in (
-        ("wide", "append -> durable", "ms", durable),
-        ("wide-projected", "append -> last copy", "ms", last),
-        ("wide-restart", "restart, to the end of the scan", "s", [started]),
-        ("wide-rss", "RSS", "MB", [use.rss / 1024]),
-        ("wide-watches", "inotify watches", "#", [float(use.watches)]),
+        ("wide", "wide: append -> durable", "ms", durable),
+        ("wide-projected", "  -> last copy", "ms", last),
+        ("wide-restart", "wide: restart, to the end of the scan", "s", [started]),
+        ("wide-rss", "wide: RSS", "MB", [use.rss / 1024]),
+        ("wide-watches", "wide: inotify watches", "#", [float(use.watches)]),
     ):
         bench.add(Row(name, what, unit, samples, notes=notes, conversations=work.count), worktrees=len(trees))

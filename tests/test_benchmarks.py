@@ -30,7 +30,7 @@ ROWS = {
     "peers": [f"peer-{who}{what}" for what in ("", "-burst", "-idle", "-rss") for who in ("convsync", "floor")],
     "stream": ["stream"],
     "titles": ["titles", "titles-projected"],
-    "wide": [f"wide{what}" for _ in range(2) for what in ("", "-projected", "-restart", "-rss", "-watches")],
+    "wide": [f"wide{what}" for what in ("-register", "", "-projected", "-restart", "-rss", "-watches")] * 2,
     "removal": ["removal"],
 }
 
