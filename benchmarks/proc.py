@@ -20,8 +20,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Use(NamedTuple):
     """Sums over a process and what it started, all threads.
 
-    CPU seconds (those of children that are gone in ticks), voluntary switches, bytes handed to the disk, memory in KiB,
-    inotify watches.
+    CPU seconds (those of children that are gone in ticks), voluntary switches of threads that live, bytes
+    handed to the disk, memory in KiB, inotify watches.
     """
 
     cpu: float
@@ -38,17 +38,20 @@ def use(*pids: int) -> Use:
 
 def _use(pid: int) -> Use:
     try:
-        cpu = wakeups = 0
-        for task in os.listdir(f"/proc/{pid}/task"):
-            cpu += int(_read(f"/proc/{pid}/task/{task}/schedstat").split()[0])
-            wakeups += _field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:")
+        tasks = os.listdir(f"/proc/{pid}/task")
+        wakeups = sum(_field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:") for task in tasks)
         reaped = sum(int(n) for n in _read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[13:15]) / TICK
         open_files = os.listdir(f"/proc/{pid}/fdinfo")
         watches = sum(_read(f"/proc/{pid}/fdinfo/{fd}").count("inotify wd:") for fd in open_files)
         written = _field(f"/proc/{pid}/io", "write_bytes:")
-        return Use(cpu / 1e9 + reaped, wakeups, written, _field(f"/proc/{pid}/status", "VmRSS:"), watches)
+        return Use(_cpu(pid) + reaped, wakeups, written, _field(f"/proc/{pid}/status", "VmRSS:"), watches)
     except (OSError, StopIteration):  # it ended meanwhile: what it used is with its parent now
         return Use(0.0, 0, 0, 0, 0)
+
+
+def _cpu(pid: int) -> float:
+    """Seconds, to the nanosecond, threads that ended included: clock_getcpuclockid(3) without the call."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def family(pids: Iterable[int]) -> list[int]:

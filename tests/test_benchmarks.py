@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.peers.peer import Peer
+from benchmarks.proc import Use, family, name_of, use
 from benchmarks.report import WIDE
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +112,53 @@ def test_a_program_that_is_absent_is_skipped_with_a_note(tmp_path):
 def test_a_mistake_is_told(tmp_path, argv, said):
     """What does not exist is named with what does."""
     assert said in bench(tmp_path, *argv, code=2).stderr
+
+
+SPINNING = """
+import sys, threading, time
+def spin():
+    while time.thread_time() < 0.05:
+        pass
+spinner = threading.Thread(target=spin)
+spinner.start()
+spinner.join()
+print(time.process_time(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_cost_of_a_thread_that_ended_is_counted():
+    """What a process used is at least what it says itself, and nothing once it is gone."""
+    with subprocess.Popen([sys.executable, "-c", SPINNING], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        used = float(child.stdout.readline())
+        assert use(child.pid).cpu >= used > 0.05
+        child.stdin.close()
+    assert use(child.pid) == Use(0.0, 0, 0, 0, 0)
+
+
+class Nested(Peer):
+    """A shell with two children, each in a process group of its own, as those of a trigger are."""
+
+    def commands(self):
+        return [["bash", "-c", "set -m; sleep 1000 & sleep 1000 & wait"]]
+
+    def ready(self):
+        return len(family(self.pids())) == 3
+
+
+def test_a_program_is_ended_with_all_that_it_started(tmp_path):
+    """Whatever group it went into, and nothing that somebody else started."""
+    other = subprocess.Popen(["sleep", "1000"])
+    try:
+        nested = Nested("", "", str(tmp_path / "state"))
+        with nested.running(60):
+            started = family(nested.pids())
+        assert len(started) == 3
+        assert [name for pid in started if (name := name_of(pid))] == []
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_help_names_every_scenario_and_program(tmp_path):

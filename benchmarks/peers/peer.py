@@ -106,11 +106,15 @@ class Peer:
         for process in self._running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-        sessions = set(self.pids())
+        sessions, killed = set(self.pids()), []
         for pid in all_of_it:
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(pid) in sessions:  # else its number is another's by now
                     os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+        until = time.perf_counter() + 10
+        while any(map(proc.name_of, killed)) and time.perf_counter() < until:
+            time.sleep(0.01)
         for process in self._running:
             process.wait()
         self._running.clear()
