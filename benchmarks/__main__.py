@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -109,8 +110,8 @@ def _names(parser: argparse.ArgumentParser, name: str, text: str, known: list[st
 
 def _heading(head: dict, floor: Floor) -> str:
     machine, versions = head["machine"], head["versions"]
-    tools = ("rsync", *PEERS)
-    said = "; ".join(f"{t}: {versions[t][:40]}" for t in tools if t in versions)
+    tools = ("watchdog", "rsync", *PEERS)
+    said = ", ".join(f"{t} {version_number(versions[t])}" for t in tools if t in versions)
     sizes = ", ".join(
         f"{n:,} ({about['source']}, {about['bytes'] / 1e6:.0f} MB)" for n, about in head["workload"].items()
     )
@@ -122,6 +123,12 @@ def _heading(head: dict, floor: Floor) -> str:
         said,
     )
     return "\n".join(line[:WIDE] for line in (*lines, ""))
+
+
+def version_number(version: str) -> str:
+    """The number in what a program says of its version; else all of it."""
+    found = re.search(r"v?\d+(\.\d+)+\S*", version)
+    return found[0] if found else version
 
 
 def _footing(head: dict, rows: list[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from dataclasses import dataclass, field
 
@@ -116,7 +117,7 @@ def _look(bench: Bench, peer: Peer, effort: Effort) -> Found:
             run.until_there(effort.burst)
             run.require_equal()
             found.burst.append(run.took)
-    except (Failed, OSError) as trouble:
+    except (Failed, OSError, ValueError, subprocess.SubprocessError) as trouble:
         if peer.name == OURS:
             raise
         found.trouble = str(trouble)
@@ -143,8 +144,8 @@ def _edits(bench: Bench, peer: Peer, effort: Effort, found: Found) -> None:
             if not number:  # the first one after a start is not what a day is made of
                 continue
             found.edits.append((equal[peer.b] - began) * 1000)
-    done = len(found.edits) + found.lost
-    found.cpu_ms = round((peer.use().cpu - cpu) / max(1, done) * 1000, 2)
+    made = len(found.edits) + found.lost + 1
+    found.cpu_ms = round((peer.use().cpu - cpu) / made * 1000, 2)
 
 
 MEASURES = (

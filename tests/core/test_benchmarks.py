@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import machines, plot, svg
+from benchmarks.__main__ import version_number
 from benchmarks.budgets import budget_of
 from benchmarks.latency import MODES, chosen
 from benchmarks.peers import PEERS
@@ -226,6 +227,21 @@ def test_edits_are_spread_evenly(names, count):
         times = Counter(chosen(every, count, random.Random(1), shuffled=shuffled))
         assert sum(times.values()) == count
         assert max(times.values()) - min(times.get(n, 0) for n in every) <= 1
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("rsync version 3.2.7 protocol version 32", "3.2.7"),
+        ('syncthing v1.19.2-ds1 "Fermium Flea" (go1.19.8)', "v1.19.2-ds1"),
+        ("unison version 2.52.1 (ocaml 4.13.1)", "2.52.1"),
+        ("4.9.0", "4.9.0"),
+        ("nightly", "nightly"),
+    ],
+)
+def test_a_version_is_its_number(said, shown):
+    """As each program tells it, in one line for all of them."""
+    assert version_number(said) == shown
 
 
 def test_scenarios_are_known():
