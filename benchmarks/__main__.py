@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def _heading(head: dict, floor: Floor) -> str:
         f"conversations: {sizes}",
         said,
     )
-    return "\n".join(line[:WIDE] for line in (*lines, ""))
+    return "\n".join(textwrap.fill(line, WIDE) for line in (*lines, ""))
 
 
 def version_number(version: str) -> str:
