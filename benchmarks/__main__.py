@@ -33,22 +33,16 @@ def main(argv: list[str]) -> int:
         head["options"] = {k: v for k, v in vars(options).items() if k != "json"}
         floor, began = Floor(base), time.monotonic()
         benches = [_bench(base, count, floor, options) for count in options.conversations]
+        trouble = ""
         try:
             _measure(benches, options.only)
-        except Failed as why:
-            print(f"error: {why}", file=sys.stderr)
-            return 1
-        rows = sorted((row for bench in benches for row in bench.rows), key=lambda row: row.conversations)
-        head["load_after"], head["seconds"] = os.getloadavg(), round(time.monotonic() - began)
-        head["workload"] = {b.count: {"bytes": b.bytes, "source": b.work.source} for b in benches}
-        head["remarks"] = sorted({remark for b in benches for remark in b.remarks})
-        print(_heading(head, floor))
-        print(table(rows))
-        print(_footing(head, rows))
-        if options.json:
-            Path(options.json).write_text(document(head, rows), encoding="utf-8")
-            say(f"written: {options.json}")
-    return 0
+        except (Failed, KeyboardInterrupt) as why:  # what was measured until then is shown all the same
+            trouble = str(why) or "interrupted"
+        head["trouble"], head["seconds"] = trouble, round(time.monotonic() - began)
+        _tell(head, benches, floor, options.json)
+    if trouble:
+        print(f"error: {trouble}", file=sys.stderr)
+    return 1 if trouble else 0
 
 
 def _bench(base: Path, count: int, floor: Floor, options: argparse.Namespace) -> Bench:
@@ -107,6 +101,20 @@ def _names(parser: argparse.ArgumentParser, name: str, text: str, known: list[st
     if wanted - set(known) or not wanted:
         parser.error(f"--{name} takes some of {','.join(known)}")
     return [one for one in known if one in wanted]
+
+
+def _tell(head: dict, benches: list[Bench], floor: Floor, file: str | None) -> None:
+    """The table, and the document where one is wanted."""
+    rows = sorted((row for bench in benches for row in bench.rows), key=lambda row: row.conversations)
+    head["load_after"] = os.getloadavg()
+    head["workload"] = {b.count: {"bytes": b.bytes, "source": b.work.source} for b in benches}
+    head["remarks"] = sorted({remark for b in benches for remark in b.remarks})
+    print(_heading(head, floor))
+    print(table(rows))
+    print(_footing(head, rows))
+    if file:
+        Path(file).write_text(document(head, rows), encoding="utf-8")
+        say(f"written: {file}")
 
 
 def _heading(head: dict, floor: Floor) -> str:
