@@ -24,7 +24,7 @@ help:
 	@echo 'make lint     ruff: rules and format'
 	@echo 'make types    mypy, strict'
 	@echo 'make unit     the tests alone, e.g. make unit ARGS="tests/core -k names"'
-	@echo 'make bench    measure the budgets'
+	@echo 'make bench    measure the budgets, beside floors and other programs; ARGS="--quick" for a short one'
 	@echo 'make wheel    build the wheel and the sdist into dist/'
 	@echo 'make clean    remove everything that was made'
 

@@ -1,4 +1,4 @@
-"""One run: a workload, a home, a floor; what has been measured so far."""
+"""One machine that is measured: a workload, a home, a floor; what has been found so far."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.budgets import budget_of
 from benchmarks.floors import Floor
 from benchmarks.home import Home
 from benchmarks.proc import Noise, wait_for_calm
 from benchmarks.report import Row
-from benchmarks.workload import Workload
+from benchmarks.workload import LARGE, Workload
 
 
 @dataclass
@@ -26,21 +27,44 @@ class Bench:
     quick: bool
     floor: Floor
     work: Workload
-    rows: list[Row] = field(default_factory=list)
+    worktrees: tuple[int, ...] = (1,)
+    peers: tuple[str, ...] = ()
     calm: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     bytes: int = 0
     _home: Home | None = None
-    _homes: int = 0
+    _made: int = 0
+
+    def times(self, full: int, quick: int = 1) -> int:
+        """How often something is repeated: less often where it takes longest."""
+        return quick if self.quick else max(quick, full // 3 if self.count > LARGE else full)
+
+    def add(self, row: Row, worktrees: int = 1) -> None:
+        row.conversations, row.worktrees = row.conversations or self.count, worktrees
+        row.budget = row.budget or budget_of(row.name, row.conversations)
+        self.rows.append(row)
 
     @property
     def master(self) -> str:
-        """The conversations as they were generated."""
+        """The conversations as they were laid out."""
         path = f"{self.base}/master"
         if not os.path.exists(path):
-            say(f"generating {self.count} conversations")
+            say(f"laying out {self.count} conversations")
             self.bytes = self.work.write(path)
             os.sync()
         return path
+
+    @property
+    def names(self) -> list[str]:
+        """The directories in every tree. They are known once they are laid out."""
+        assert self.master
+        return self.work.names
+
+    @property
+    def small(self) -> list[str]:
+        """Those of a given small size."""
+        return self.names[: self.work.few]
 
     @property
     def home(self) -> Home:
@@ -56,8 +80,7 @@ class Bench:
 
     def fresh_home(self) -> Home:
         """A home with a worktree `a` that holds all conversations and is not registered."""
-        self._homes += 1
-        home = Home(self.base / f"home-{self._homes}")
+        home = Home(Path(self.new("home")))
         home.worktree("a")
         self.clone(self.master, home.conversations("a"))
         return home
@@ -77,9 +100,14 @@ class Bench:
             self.clone(self.master, path)
         return path
 
+    def new(self, name: str) -> str:
+        """A path that nothing has yet."""
+        self._made += 1
+        return f"{self.base}/{name}-{self._made}"
+
     def empty(self, name: str) -> str:
         """A new directory."""
-        path = f"{self.base}/{name}-{len(os.listdir(self.base))}"
+        path = self.new(name)
         os.mkdir(path)
         return path
 
@@ -91,7 +119,7 @@ class Bench:
     @contextmanager
     def step(self, what: str) -> Iterator[dict]:
         """Notes of one step: what others took of the machine meanwhile, and what the step adds."""
-        say(what)
+        say(f"{self.count}: {what}")
         wait_for_calm(self.calm)
         notes: dict = {}
         noise = Noise()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.home import Failed
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
@@ -28,15 +30,23 @@ class Floor:
             if made.returncode == 0:
                 self.kind, self._command = "C", [str(program)]
 
+    @property
+    def env(self) -> dict[str, str]:
+        """What the one in Python needs to be found from anywhere."""
+        return {"PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+
+    def mirroring(self, source: str, target: str, keep: str = "") -> list[str]:
+        """The command that says `ready`, then copies every change in `source`, with an fsync, to `target`."""
+        return [*self._command, "mirror", source, target, *([keep] if keep else [])]
+
     @contextmanager
     def mirror(self, source: str, target: str, keep: str = "") -> Iterator[None]:
-        """Runs while inside: every change in `source` is copied, fsynced, to `target`."""
-        command = [*self._command, "mirror", source, target, *([keep] if keep else [])]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        """Runs while inside."""
+        process = subprocess.Popen(self.mirroring(source, target, keep), stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert process.stdout is not None
         try:
             if process.stdout.readline() != "ready\n":
-                raise SystemExit("the floor did not start")
+                raise Failed("the floor did not start")
             yield
         finally:
             process.terminate()

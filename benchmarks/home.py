@@ -19,6 +19,16 @@ WORKSPACE = "abcde"
 PATIENCE = 300.0
 
 
+def program() -> list[str]:
+    """The command as a person has it, from beside the interpreter; else the module."""
+    script = os.path.join(os.path.dirname(sys.executable), "convsync")
+    return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "convsync_cli"]
+
+
+class Failed(Exception):
+    """The benchmark cannot go on: a command ended badly, or something never arrived."""
+
+
 class Home:
     """One user's machine. Nothing outside of `base` is touched."""
 
@@ -47,12 +57,12 @@ class Home:
 
     def run(self, *argv: str) -> tuple[float, str]:
         """One command in a process of its own: wall seconds and stdout. A failure ends the benchmark."""
-        command = [sys.executable, "-m", "convsync_cli", *argv]
+        command = [*program(), *argv]
         before = time.perf_counter()
         ran = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, cwd=self.base)
         spent = time.perf_counter() - before
         if ran.returncode:
-            raise SystemExit(f"convsync {' '.join(argv)} ended with {ran.returncode}: {ran.stderr or ran.stdout}")
+            raise Failed(f"convsync {' '.join(argv)} ended with {ran.returncode}: {ran.stderr or ran.stdout}")
         return spent, ran.stdout
 
     def status(self) -> dict:
@@ -78,7 +88,7 @@ class Agent:
         with open(self.log, "wb") as log:
             self.started = time.perf_counter()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "convsync_cli", "agent"],
+                [*program(), "agent"],
                 env=home.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home.base,
             )  # fmt: skip
 
@@ -93,7 +103,7 @@ class Agent:
             if said and said["agent"]["pid"] == self.pid:
                 return time.perf_counter() - self.started
             if self.process.poll() is not None or time.perf_counter() - self.started > PATIENCE:
-                raise SystemExit(f"the agent did not start: {self.log.read_text()[-2000:]}")
+                raise Failed(f"the agent did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.002)
 
     def wait_calm(self) -> None:
@@ -105,7 +115,7 @@ class Agent:
             if said and not said["agent"]["queue"] and not deferred:
                 return
             time.sleep(0.01)
-        raise SystemExit(f"the agent never came to rest: {self.log.read_text()[-2000:]}")
+        raise Failed(f"the agent never came to rest: {self.log.read_text()[-2000:]}")
 
     def use(self) -> proc.Use:
         return proc.use(self.pid)
@@ -113,6 +123,12 @@ class Agent:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+    def missing(self, worktree: str) -> bool:
+        """Whether it says, without being asked, that this worktree is not there."""
+        said = publish.read(self._state)
+        trees = [t for w in said["workspaces"] for t in w["worktrees"]] if said else []
+        return any(t["path"] == worktree and t["state"] == "missing" for t in trees)
 
 
 @contextmanager

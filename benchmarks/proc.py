@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import shutil
 import sqlite3
 import subprocess
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -15,28 +18,72 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Use(NamedTuple):
-    """CPU seconds (all threads, to the nanosecond), voluntary switches, bytes handed to the disk, memory in KiB."""
+    """Sums over a process and what it started, all threads.
+
+    CPU seconds (those of children that are gone in ticks), voluntary switches of threads that live, bytes
+    handed to the disk, memory in KiB, inotify watches.
+    """
 
     cpu: float
     wakeups: int
     written: int
     rss: int
-    pss: int
+    watches: int
 
 
-def use(pid: int) -> Use:
-    cpu = wakeups = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        cpu += int(_read(f"/proc/{pid}/task/{task}/schedstat").split()[0])
-        wakeups += _field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:")
-    written = _field(f"/proc/{pid}/io", "write_bytes:")
-    return Use(
-        cpu / 1e9,
-        wakeups,
-        written,
-        _field(f"/proc/{pid}/status", "VmRSS:"),
-        _field(f"/proc/{pid}/smaps_rollup", "Pss:"),
-    )
+def use(*pids: int) -> Use:
+    each = [_use(pid) for pid in family(pids)]
+    return Use(*(sum(column) for column in zip(*each, strict=True))) if each else Use(0.0, 0, 0, 0, 0)
+
+
+def _use(pid: int) -> Use:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        wakeups = sum(_field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:") for task in tasks)
+        reaped = sum(int(n) for n in _read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[13:15]) / TICK
+        open_files = os.listdir(f"/proc/{pid}/fdinfo")
+        watches = sum(_read(f"/proc/{pid}/fdinfo/{fd}").count("inotify wd:") for fd in open_files)
+        written = _field(f"/proc/{pid}/io", "write_bytes:")
+        return Use(_cpu(pid) + reaped, wakeups, written, _field(f"/proc/{pid}/status", "VmRSS:"), watches)
+    except (OSError, StopIteration):  # it ended meanwhile: what it used is with its parent now
+        return Use(0.0, 0, 0, 0, 0)
+
+
+def _cpu(pid: int) -> float:
+    """Seconds, to the nanosecond, threads that ended included: clock_getcpuclockid(3) without the call."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def family(pids: Iterable[int]) -> list[int]:
+    """These processes and everything that they started and that still runs."""
+    found, todo = [], list(pids)
+    while todo:
+        pid = todo.pop()
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                todo += map(int, _read(f"/proc/{pid}/task/{task}/children").split())
+            found.append(pid)
+    return found
+
+
+def name_of(pid: int) -> str:
+    """The program's name; empty for one that is gone or only waits to be reaped."""
+    try:
+        head, rest = _read(f"/proc/{pid}/stat").rsplit(")", 1)
+    except OSError:
+        return ""
+    return "" if rest.split()[0] == "Z" else head.split("(", 1)[1]
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """One core has something else to do while inside."""
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        spinner.kill()
+        spinner.wait()
 
 
 def _read(path: str) -> str:
@@ -99,11 +146,11 @@ def describe(base: str) -> dict:
         },
         "versions": {
             "convsync": version("convsync"),
-            "revision": _first("git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty"),
+            "revision": first_line("git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty"),
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,
             **{name: version(name) for name in ("watchdog", "pydantic", "click", "structlog")},
-            **{tool: _first(tool, "--version") for tool in ("rsync", "find", "cc") if shutil.which(tool)},
+            **{tool: said for tool in ("rsync", "find", "cc") if (said := first_line(tool, "--version"))},
         },
     }
 
@@ -115,9 +162,11 @@ def _file_system(path: str) -> str:
     return next((r[r.index("-") + 1] for r in rows if r[2] == name), "?")
 
 
-def _first(*argv: str) -> str:
+def first_line(*argv: str) -> str:
+    """Of what a program says; empty where it is not there."""
     try:
-        lines = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
-    except OSError:
+        ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
+    lines = (ran.stdout or ran.stderr).splitlines()
     return " ".join(lines[0].split()) if lines else ""

@@ -1,42 +1,60 @@
-"""Figures, verdicts, one table of 80 columns, one JSON document."""
+"""Figures, verdicts, one table, one JSON document."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits in the unit of the row, or as a multiple of the floor. `text` is what the table shows."""
+    """Upper limits: `p50` and `p99` in the unit of the row, `ratio` as a multiple of what stands beside it."""
 
-    text: str
+    ratio: float | None = None
     p50: float | None = None
     p99: float | None = None
-    ratio: float | None = None
+
+    def text(self, unit: str) -> str:
+        """As the table shows it."""
+        parts = [] if self.ratio is None else [multiple(self.ratio).removesuffix(".0") + " x"]
+        parts += [] if self.p50 is None else [f"{self.p50:g} {unit}"]
+        parts += [] if self.p99 is None else [f"p99 {self.p99:g} {unit}"]
+        return ", ".join(parts)
 
 
 @dataclass
 class Row:
-    """One thing that was measured, what the least program took for it, and what it may take."""
+    """One thing that was measured, what stands beside it, and what it may be.
+
+    `theirs`: the samples are those of another program and `beside` holds ours, so that the ratio is ours to theirs.
+    """
 
     name: str
     what: str
-    unit: str  # s, ms, MB, % or B
+    unit: str  # s, ms, MB, %, B, /s or # for a count
     samples: list[float]
-    floor: list[float] = field(default_factory=list)
-    floor_what: str = ""
-    budget: Budget | None = None
+    beside: list[float] = field(default_factory=list)
+    beside_what: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    budget: Budget | None = None
+    theirs: bool = False
+    conversations: int = 0
+    worktrees: int = 1
 
     @property
     def ratio(self) -> float | None:
-        low = quantile(self.floor, 50) if self.floor else 0.0
-        return quantile(self.samples, 50) / low if low else None
+        """Ours to the other, of medians; None where there is none or the other is nothing."""
+        if not self.beside:
+            return None
+        ours, other = quantile(self.samples, 50), quantile(self.beside, 50)
+        if self.theirs:
+            ours, other = other, ours
+        return ours / other if other else None
 
     @property
     def verdict(self) -> str:
@@ -53,9 +71,11 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         limits = self.budget and {k: v for k, v in vars(self.budget).items() if v is not None}
         return {
-            "name": self.name, "what": self.what, "unit": self.unit, **summary(self.samples),
-            "floor": {"what": self.floor_what, **summary(self.floor)} if self.floor else None,
-            "ratio": self.ratio and round(self.ratio, 2), "budget": limits, "verdict": self.verdict,
+            "name": self.name, "what": self.what, "unit": self.unit,
+            "conversations": self.conversations, "worktrees": self.worktrees, **summary(self.samples),
+            "beside": {"what": self.beside_what, **summary(self.beside)} if self.beside else None,
+            "ratio": None if self.ratio is None else round(self.ratio, 5), "theirs": self.theirs,
+            "budget": limits, "verdict": self.verdict,
             "notes": self.notes, "samples": [round(s, 4) for s in self.samples],
         }  # fmt: skip
 
@@ -71,25 +91,46 @@ def quantile(samples: Sequence[float], percent: int) -> float:
     return ranked[max(0, -(-len(ranked) * percent // 100) - 1)]
 
 
-WIDTHS = (28, 9, 9, 9, 6, 12)
+def multiple(ratio: float) -> str:
+    """A ratio in a few characters; what is below one as a fraction."""
+    if ratio <= 0:
+        return "0"
+    return _digits(ratio) if ratio >= 0.995 else f"1/{_digits(1 / ratio)}"
 
 
-def table(rows: Sequence[Row]) -> str:
-    lines = [_line("", "p50", "p99", "floor", "ratio", "budget", "")]
-    for row in rows:
-        show = _shower(row.unit)
-        lines.append(
-            _line(
-                row.what,
-                show(quantile(row.samples, 50)),
-                show(quantile(row.samples, 99)),
-                show(quantile(row.floor, 50)) if row.floor else "-",
-                f"{row.ratio:.1f}" if row.ratio else "-",
-                row.budget.text if row.budget else "-",
-                row.verdict,
-            )
-        )
+def _digits(number: float) -> str:
+    return f"{number:.1f}" if number < 9.95 else f"{number:.0f}"
+
+
+HEADS = ("trees", "p50", "p95", "p99", "max", "beside", "ratio", "budget")
+WIDTHS = (40, 6, 10, 10, 10, 10, 10, 7, 16)
+WIDE = sum(WIDTHS) + len(" over")
+
+
+def table(rows: Iterable[Row]) -> str:
+    """One line a row, under the size of its machine. A row of one sample has no p95, p99 and max.
+
+    `trees`: how many worktrees were registered; a silo is not counted.
+    """
+    lines = [_line("", *HEADS, "")]
+    for size, group in groupby(rows, key=lambda r: r.conversations):
+        lines += ["", f"{size:,} conversations", *map(_of, group)]
     return "\n".join(lines)
+
+
+def _of(row: Row) -> str:
+    show = _shower(row.unit)
+    high = [show(quantile(row.samples, q)) for q in (95, 99, 100)] if len(row.samples) > 1 else [""] * 3
+    return _line(
+        row.what,
+        str(row.worktrees),
+        show(quantile(row.samples, 50)),
+        *high,
+        show(quantile(row.beside, 50)) if row.beside else "",
+        "" if row.ratio is None else multiple(row.ratio),
+        row.budget.text(row.unit) if row.budget else "",
+        row.verdict,
+    )
 
 
 def _line(what: str, *cells: str) -> str:
@@ -100,9 +141,10 @@ def _line(what: str, *cells: str) -> str:
 
 def _shower(unit: str) -> Callable[[float], str]:
     """Three significant digits are more than these figures bear."""
-    digits = {"s": 2, "ms": 2, "MB": 1, "%": 3, "B": 0, "/s": 1}[unit]
-    return lambda value: f"{value:.{digits if value < 100 else 0}f} {unit}"
+    digits = {"s": 2, "ms": 2, "MB": 1, "%": 3, "B": 0, "/s": 1, "#": 0}[unit]
+    name = "" if unit == "#" else f" {unit}"
+    return lambda value: f"{value:.{digits if value < 100 else 0}f}{name}"
 
 
-def document(head: dict[str, Any], rows: Sequence[Row]) -> str:
+def document(head: dict[str, Any], rows: Iterable[Row]) -> str:
     return json.dumps({"schema": SCHEMA, **head, "results": [r.as_json() for r in rows]}, indent=1) + "\n"
