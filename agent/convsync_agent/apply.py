@@ -58,6 +58,7 @@ class Applier:
     burst: Callable[[], AbstractContextManager[Batch]]
     rites: Callable[[PutBack | Bury | Lift], list[Result]]
     count: Count
+    outrun: set[int]  # conversations whose source changed while it was being copied
     waiting: list[staging.Retired] = field(default_factory=list)
     staged_in: set[Root] = field(default_factory=set)
 
@@ -193,8 +194,7 @@ class Applier:
                     raise ChangedError
                 for job in target.jobs:
                     place.recheck(job.action.target, job.action.unit, fd)
-                    with fs.opened_copy(job.action.source) as source_fd:
-                        place.recheck(job.action.source, job.action.unit, source_fd)
+                    self._recheck_source(job, target)
                 if not target.light:
                     self.journal.put(copy.conversation, copy.root.path, pending_work(target))
                 files = sum(self._put(job, lock, (fd, stage_fd), durable=durable) for job in target.jobs)
@@ -207,6 +207,23 @@ class Applier:
             self._clean(target)
         results += [Done(a, files if n == 0 else 0) for n, a in enumerate(target.changes)]
         return [*results, *target.refused]
+
+    def _recheck_source(self, job: place.Job, target: Target) -> None:
+        """Raise ChangedError if the winner is not as planned any more: there may be a newer one, or another decision.
+
+        RACE: of a stream that changes more often than it can be copied, what was staged is placed although the source
+        has gone on, from the second time on, or nothing of it would be durable until its writer rests. It is what the
+        source had a moment ago, under its age of then: as if we had been that moment earlier.
+        """
+        with fs.opened_copy(job.action.source) as source_fd:
+            try:
+                place.recheck(job.action.source, job.action.unit, source_fd)
+            except ChangedError:
+                if target.light and target.copy.conversation in self.outrun:
+                    return
+                self.outrun.add(target.copy.conversation)
+                raise
+        self.outrun.discard(target.copy.conversation)
 
     def _put(self, job: place.Job, lock: HeldLock, fds: tuple[int, int], *, durable: bool) -> int:
         """Content, then durability, then age: no order of writes may show a new age on old content (R5)."""

@@ -278,6 +278,7 @@ class Engine:
             self.history.batch,
             lambda action: self._rites(site, action),
             Count(self.tell, Stage.WRITE, sum(a.size for a in plan.actions if isinstance(a, Import | Update))),
+            site.outrun,
         )
         for result in applier.apply(plan):
             outcome.results.append(result)

@@ -23,7 +23,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 
 from convsync_agent import kept, kernel, objects, pruning
 from convsync_agent.digest import content_digest
@@ -85,16 +84,16 @@ class History:
         why: str,
         valid: bool,
         events: int | None,
-        digests: Mapping[str, bytes] = MappingProxyType({}),
+        digests: Mapping[str, bytes] | None = None,
     ) -> Kept:
         """Make (name, content, mtime) of one unit durable. Content equal to the newest version makes no new one.
 
         The age of an equal newest version starts anew, so retention counts from the last time it was kept. `digests`
         are those of these very bytes, where the caller has taken them.
         """
-        contents = sorted(files, key=lambda f: f[0])
+        contents, known = sorted(files, key=lambda f: f[0]), digests or {}
         listed = tuple(
-            KeptFile(n, (digests.get(n) or content_digest(raw)).hex(), len(raw), mtime) for n, raw, mtime in contents
+            KeptFile(n, (known.get(n) or content_digest(raw)).hex(), len(raw), mtime) for n, raw, mtime in contents
         )
         if unit is Unit.ALL or not kept.sound_names([f.name for f in listed]):
             raise ValueError("a version is one unit with at least one file, by relative names")
@@ -106,8 +105,7 @@ class History:
             return self._keep(manifest, rows, alone)
 
     def _keep(self, manifest: Manifest, rows: Sequence[tuple[KeptFile, bytes]], batch: Batch) -> Kept:
-        m = manifest
-        place = self._place(m.workspace, m.conversation)
+        m, place = manifest, self._place(manifest.workspace, manifest.conversation)
         self._settle(place, batch)
         self._store(place, rows, batch)
         newest, last_ms = kept.load_newest(place, m.workspace, m.conversation, m.unit)
@@ -119,8 +117,8 @@ class History:
                     return Kept(newest.version, new=False)
         version, stamp = kept.publish(place, replace(m, at_ms=max(m.at_ms, last_ms + 1)), batch)
         self._durable.note({os.path.join(place, version): stamp}, batch)
-        # Again what was removed while no manifest asked for it.
-        self._store(place, [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)], batch)
+        lost = [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)]
+        self._store(place, lost, batch)  # removed while no manifest asked for it
         return Kept(version, new=True)
 
     def _settle(self, place: str, batch: Batch | None) -> None:
@@ -294,7 +292,7 @@ class History:
         return [conversation for _, conversation in self._conversations(workspace)]
 
     def size(self) -> int:
-        """Bytes of everything in the history, as stored."""
+        """Bytes of everything, as stored."""
         return sum(objects.size_of(os.path.join(top, n)) for top, _, names in os.walk(self.base) for n in names)
 
     # -- clearing ---------------------------------------------------------
@@ -318,6 +316,10 @@ class History:
             max_bytes=max_bytes,
             protected=protected,
         )
+
+    def note_stored(self) -> int:
+        """Have compressed what was stored in a hurry, by whomever. Returns how many objects."""
+        return self.pressing.note_all(pruning.stored(self._shelves(None)))
 
     def sweep(self) -> int:
         """Clear what a crash left. Returns how many names went. For the start, when nobody keeps."""

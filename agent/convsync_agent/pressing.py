@@ -37,6 +37,10 @@ class Pressing:
         """An object that was stored as it is."""
         self._due.append(path)
 
+    def note_all(self, paths: list[str]) -> int:
+        self._due.extend(paths)
+        return len(paths)
+
     def disturbed(self) -> None:
         """There is work: the object at hand is given up, and is as it was."""
         self._stop.set()

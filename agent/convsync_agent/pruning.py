@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from convsync_agent import rules
 from convsync_agent.kept import MANIFEST, Listing, Manifest, Pruned
-from convsync_agent.objects import OBJECTS, TEMP, discard, names_in, object_path, size_of, sync_dir, unlink
+from convsync_agent.objects import OBJECTS, TEMP, discard, is_stored, names_in, object_path, size_of, sync_dir, unlink
 
 _ASIDE = ".out-"
 _OBJECT = re.compile(r"[0-9a-f]{32}\.gz")
@@ -52,6 +52,12 @@ def prune(
         sync_dir(shelf.place)  # no power failure brings back a manifest without objects
         freed += _collect(shelf)[1]
     return Pruned(len(going), freed)
+
+
+def stored(shelves: Iterable[Shelf]) -> list[str]:
+    """The objects that nobody has compressed yet."""
+    folders = [os.path.join(s.place, OBJECTS) for s in shelves]
+    return [p for f in folders for n in names_in(f) if _OBJECT.fullmatch(n) and is_stored(p := os.path.join(f, n))]
 
 
 def sweep(base: str, shelves: Iterable[Shelf]) -> int:

@@ -60,6 +60,7 @@ def _prune_history(engine: Engine, now_ms: int, *, breathe: Callable[[], None]) 
         max_bytes=settings.history_max_bytes,
         protected=protected,
     )
+    engine.history.note_stored()
     if gone.versions:
         log.info("retention", versions=gone.versions, bytes=gone.bytes)
 

@@ -53,6 +53,7 @@ class Site:
     silo_identity: tuple[int, int] | None = None
     split_since: dict[int, int] = field(default_factory=dict)
     behind: dict[tuple[int, Root, Unit], Digest] = field(default_factory=dict)
+    outrun: set[int] = field(default_factory=set)  # conversations that changed while they were being copied
 
     @property
     def id(self) -> str:

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convsync_agent.content import check_base_config, check_events, check_metadata, metadata_contains, stream_contains
+from convsync_agent.content import (
+    check_base_config,
+    check_continued,
+    check_events,
+    check_metadata,
+    metadata_contains,
+    stream_contains,
+)
 from convsync_agent.strict_json import parse, same_json
 from convsync_agent.summary import Metadata, Summary, parse_metadata, summarise_events
 
@@ -255,6 +262,31 @@ def test_every_beginning_is_contained(events, data):
 
     assert stream_contains(outer, inner)
     assert stream_contains(inner, outer) is (cut == len(events))
+
+
+@given(EVENTS, EVENTS, LAYOUTS, st.sampled_from([b"", b" ", b"\n", b"\xef\xbb\xbf", b"]", b",", b"\0"]), st.booleans())
+def test_what_is_judged_by_its_end_is_judged_the_same(before, more, layout, junk, packed):
+    """Whatever it grew from, a stream is as valid as a look at all of it says, word for word."""
+    head = [HEAD, *before] if packed else before
+    old, new = layout(head), layout(head + more)
+    for raw in (
+        new,
+        new + junk,
+        junk + new,
+        old[:-1] + junk + b"]",
+        new.replace(b'"x"', b'"compaction"', 1),
+        b"[" + old,
+    ):
+        assert check_continued(raw, old, packed) == check_events(raw, packed)
+
+
+@given(st.binary(max_size=40), EVENTS, st.integers(0, 60), st.booleans())
+def test_nothing_slips_in_behind_a_valid_beginning(tail, before, cut, packed):
+    """Any bytes behind any part of a valid stream."""
+    old = jp([HEAD, *before])
+    raw = old[: max(0, len(old) - cut)] + tail
+
+    assert check_continued(raw, old, packed) == check_events(raw, packed)
 
 
 @given(EVENTS, EVENTS)

@@ -41,7 +41,7 @@ def test_digests_of_what_was_placed(pair):
     engine, site = pair
     copy = copy_of(engine, site)
     for number in range(observe.CACHE_FILES + 10):
-        engine.eye.trust(copy, FileCopy(f"{number}", None, b"digest"), Stamp(1, 1, 1, 1))
+        engine.eye.trust(copy.root, copy.conversation, FileCopy(f"{number}", None, b"digest"), Stamp(1, 1, 1, 1))
 
     assert len(engine.eye._facts) == observe.CACHE_FILES
 
@@ -105,7 +105,7 @@ def test_a_kept_copy_of_what_was_removed(pair):
     """It is marked once and read from the disk by who asks."""
     engine, site = pair
     engine.vault.note(site.id, C)
-    engine.vault.step(engine, engine.sites, everything=True)
+    engine.vault.step_all(engine, engine.sites)
     assert engine.vault.shelter._known[site.id].keys() == {C}
     assert engine.vault.shelter.removed(site.id, C, 1)
 
