@@ -10,6 +10,8 @@ from benchmarks.bench import Bench
 from benchmarks.proc import Use
 from benchmarks.report import Row
 
+QUIET_SECONDS = 8.0  # longer than a kept copy waits for more changes
+
 
 def idle(bench: Bench) -> None:
     """CPU, wake-ups, memory, writes and watches of an agent that has nothing to do."""
@@ -30,9 +32,9 @@ def idle(bench: Bench) -> None:
 
 
 def settle(use: Callable[[], Use], patience: float) -> None:
-    """Until nothing has been written for two seconds, or so many seconds have passed: kept copies are made late."""
+    """Until nothing has been written for some seconds, or `patience` has passed: kept copies are begun late."""
     until, quiet, written = time.monotonic() + patience, time.monotonic(), -1
-    while time.monotonic() < until and time.monotonic() - quiet < 2:
+    while time.monotonic() < until and time.monotonic() - quiet < QUIET_SECONDS:
         now = use().written
         if now != written:
             quiet, written = time.monotonic(), now
