@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -47,7 +48,27 @@ class Disk:
 
     def mount(self, options: str = "") -> None:
         """Waits for the loop device of the last time, which the kernel gives back when nobody looks at it any more."""
-        patiently("mount", "-o", f"loop,data=ordered{options and ','}{options}", self.image, self.at)
+        deadline = time.monotonic() + 60
+        while True:
+            patiently("mount", "-o", f"loop,data=ordered{options and ','}{options}", self.image, self.at)
+            if self._answers():
+                return
+            # The one whose power failed is still there: a mount namespace that somebody has just made has a copy.
+            assert time.monotonic() < deadline, f"{self.at} stays without power"
+            self.unmount()
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        fd = os.open(self.at, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     def unmount(self) -> None:
         """Waits for programs that are just leaving it."""

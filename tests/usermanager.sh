@@ -13,6 +13,8 @@ export LC_ALL=C.UTF-8
 runtime=/run/user/$user
 
 mount --make-rprivate /
+# A file system that a test beside this one has mounted would go on living here when it is unmounted there.
+awk '$(NF-1) ~ "^/dev/loop" {print $5}' /proc/self/mountinfo | tac | xargs -r -d '\n' umount -l || true
 # A mount of its own, or what a unit's sandbox puts over /run would hide the manager's sockets.
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/systemd/{system,journal,users,unit-root,propagate,incoming} /run/lock "$runtime"
