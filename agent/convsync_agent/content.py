@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA
-from convsync_agent.strict_json import NotJson, parse, same_json
+from convsync_agent.passage import Passage, first_changed, passage, patched
+from convsync_agent.strict_json import NotJson, depth, parse, same_json
 from convsync_agent.summary import parse_timestamp
 
 Stream = tuple[bytes | None, bytes]
@@ -75,22 +76,49 @@ def check_events(raw: bytes, packed: bool) -> str:  # noqa: FBT001 - the one fac
 
 
 def check_continued(raw: bytes, before: bytes, packed: bool) -> str:  # noqa: FBT001 - as above
-    """`check_events` of `raw`, where `before` is valid for the same layout: of an append only what is new is parsed.
+    """`check_events` of `raw`, where `before` is valid for the same layout: only what is new, or differs, is parsed.
+
+    A stream grows at its end, or changes in one place, or both. Of what is faulty all is parsed: that says where.
+    """
+    if _grown(raw, before):
+        return ""
+    first, between = first_changed(raw, before), passage(raw, before)
+    if between is not None and len(between.one) <= len(raw) // 2 and _sound(between, packed=packed):
+        return ""
+    if first is not None and _sound(first, packed=packed) and _grown(raw, patched(raw, before, first)):
+        return ""
+    return check_events(raw, packed)
+
+
+def _grown(raw: bytes, before: bytes) -> bool:
+    """`raw` is `before`, which is valid, and sound elements after it. False: not known.
 
     What stands before the closing bracket of `before` is whole elements. If `raw` begins with it and goes on with a
     comma or the bracket, `raw` is valid exactly if an array of one element that goes on like that is.
     """
     kept = _unclosed(before)
     if kept is None or not raw.startswith(kept):
-        return check_events(raw, packed)
+        return False
     rest = raw[len(kept) :]
     if rest.lstrip(_SPACE)[:1] not in (b",", b"]"):
-        return check_events(raw, packed)
+        return False
     try:
         _, *events = _events(b"[0" + rest)
     except NotJson:
-        return check_events(raw, packed)  # says where
-    return check_events(raw, packed) if any(map(_fault, events)) else ""
+        return False
+    return not any(map(_fault, events))
+
+
+def _sound(found: Passage, *, packed: bool) -> bool:
+    """What differs is whole elements without fault. False: not known."""
+    if packed and found.leads:
+        return False
+    try:
+        new, old = _events(b"[" + found.one + b"]"), _events(b"[" + found.other + b"]")
+    except NotJson:
+        return False
+    # It may be that they lie deeper than they look, so they must not be deeper than what was there.
+    return not any(map(_fault, new)) and depth(new) <= depth(old)
 
 
 def _unclosed(raw: bytes) -> bytes | None:
@@ -115,7 +143,7 @@ def stream_contains(outer: Stream, inner: Stream) -> bool:
             return False
         if _continues(outer_events, inner_events, packed=packed):
             return True
-        if _heads_differ(outer_events, inner_events):
+        if _heads_differ(outer_events, inner_events) or _elements_differ(outer_events, inner_events):
             return False
         longer, shorter = _events(outer_events), _events(inner_events)
     except NotJson:
@@ -225,6 +253,15 @@ def _heads_differ(outer: bytes, inner: bytes) -> bool:
         return len(inner) > _HEAD
     one, two = (raw[:_HEAD].translate(None, _SPACE)[: _HEAD // 4] for raw in (outer, inner))
     return one != two and b"\\" not in one and b"\\" not in two
+
+
+def _elements_differ(outer: bytes, inner: bytes) -> bool:
+    """Another cheap no: the elements in which the bytes begin to differ are at the same place, and are not the same."""
+    found = first_changed(outer, inner)
+    try:
+        return found is not None and not same_json(parse(found.one), parse(found.other))
+    except NotJson:
+        return False
 
 
 def _contains_mixed(outer: Stream, inner: Stream) -> bool:

@@ -57,7 +57,7 @@ def parse(raw: bytes) -> Any:
         raise NotJson(_where(text, error)) from None
     except RecursionError:
         raise NotJson(f"nested deeper than {DEPTH}") from None
-    if _too_deep(value):  # cheaper than counting brackets first
+    if depth(value) > DEPTH:  # cheaper than counting brackets first
         raise NotJson(f"nested deeper than {DEPTH}")
     if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw) and not _encodes(value):
         raise NotJson("half a surrogate pair")
@@ -108,18 +108,19 @@ def _where(text: str, error: json.JSONDecodeError) -> str:
     return f"line {error.lineno}: not JSON" + (" (cut off?)" if cut else "")
 
 
-def _too_deep(value: Any) -> bool:
+def depth(value: Any) -> int:
+    """How many levels of objects and arrays there are, one more than `DEPTH` at most."""
     level = [value] if type(value) is dict or type(value) is list else []
-    for _ in range(DEPTH):
+    levels = 0
+    while level and levels <= DEPTH:
+        levels += 1
         level = [
             child
             for parent in level
             for child in (parent.values() if type(parent) is dict else parent)
             if type(child) is dict or type(child) is list
         ]
-        if not level:
-            return False
-    return True
+    return levels
 
 
 def _encodes(value: Any) -> bool:
