@@ -18,8 +18,8 @@ CORE = frozenset({
     "absence", "acts", "alignment", "alnum", "anonymity", "condition", "content", "contest", "diagnosis", "digest",
     "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex", "grounds",
     "hints", "imports", "leaks", "meter", "model", "names", "passage", "plan", "plist", "progress", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json",
-    "summary", "tidings", "transition", "turns", "unit",
+    "receipt", "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale",
+    "strict_json", "summary", "tidings", "transition", "turns", "unit",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
