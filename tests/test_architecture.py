@@ -24,13 +24,13 @@ CORE = frozenset({
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
     "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "checkup",
-    "chosen", "comparing", "concerns", "contention", "departed", "diary", "editing", "engine", "followup", "forking",
-    "gauges", "guard", "health", "herald", "holdings", "importing", "index", "inforce", "installing", "inventory",
-    "knowledge", "leakscan", "leaving", "ledger", "library", "looking", "lookout", "loop", "losses", "migrating",
-    "outcome", "pace", "pausing", "projecting", "provenance", "publish", "recording", "recover", "recovering",
-    "registry", "removals", "removing", "restoring", "retention", "returning", "reviving", "scene", "setback",
-    "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling", "undoing", "vault", "verifying",
-    "vigil", "withdrawal",
+    "chosen", "comparing", "concerns", "contention", "delegation", "departed", "deputy", "diary", "editing", "engine",
+    "followup", "forking", "gauges", "guard", "health", "hearing", "herald", "holdings", "importing", "index",
+    "inforce", "installing", "inventory", "knowledge", "leakscan", "leaving", "ledger", "library", "looking",
+    "lookout", "loop", "losses", "migrating", "outcome", "pace", "pausing", "projecting", "provenance", "publish",
+    "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning",
+    "reviving", "scene", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling",
+    "undoing", "vault", "verifying", "vigil", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 
@@ -53,8 +53,8 @@ OWNERS = {
     "pydantic": {"config"},
     "tomllib": {"config"},
     # git, asked by a person; the demo's own processes; the command of `lock`; an editor; service managers and others
-    # that are asked and waited for; what tells a person
-    "subprocess": {"registry", "home", "running", "editor", "errand", "messengers"},
+    # that are asked and waited for; what tells a person; a second process of the agent
+    "subprocess": {"registry", "home", "running", "editor", "errand", "messengers", "branch"},
 }
 LONGEST, LONG = 350, 300
 VAGUE = ("utils", "util", "helpers", "helper", "common", "manager", "misc")

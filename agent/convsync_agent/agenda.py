@@ -7,6 +7,7 @@ rest of its unit; a file still open waits until it would be quiet (design 4). Ti
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 
 from convsync_agent.hints import Change, Hint
 from convsync_agent.model import EVENTS
@@ -34,6 +35,7 @@ class Agenda:
         self._failures: dict[tuple[str, int], int] = {}
         self._later = FOREVER_AWAY
         self._blind: dict[str, int] = {}
+        self._lent: set[tuple[str, int]] = set()
         self.deferred: dict[str, set[int]] = {}
         self.reload = False
         self.touched = True
@@ -69,17 +71,28 @@ class Agenda:
         if times < len(BACK_OFF):
             self._later = min(self._later, time.monotonic() + BACK_OFF[times])
 
+    def lend(self, workspace: str, conversations: set[int]) -> None:
+        """Somebody else looks at these: they are not due, whatever is heard of them, until they are given back."""
+        self._lent.update((workspace, c) for c in conversations)
+
+    def give_back(self, workspace: str, conversations: Collection[int]) -> None:
+        self._lent.difference_update((workspace, c) for c in conversations)
+
+    def lent(self, workspace: str, conversation: int) -> bool:
+        """Somebody else looks at it now."""
+        return (workspace, conversation) in self._lent
+
     # -- taking out ---------------------------------------------------------------
 
     def take(self, limit: int) -> tuple[str, set[int]] | None:
         """The due conversations of one workspace, oldest first, at most `limit`. None: nothing is due."""
         now = time.monotonic()
-        ready = sorted((t, k) for k, t in self._due.items() if t <= now)
+        ready = sorted((t, k) for k, t in self._due.items() if t <= now and k not in self._lent)
         if not ready:
             return None
         workspace = ready[0][1][0]
-        taken = {k[1] for _, k in ready if k[0] == workspace}
-        chosen = set(sorted(taken)[:limit]) if len(taken) > limit else taken
+        # By time: our own writes make everything due once more, and that can wait for what nobody has looked at yet.
+        chosen = set([k[1] for _, k in ready if k[0] == workspace][:limit])
         for conversation in chosen:
             del self._due[workspace, conversation]
         return workspace, chosen
@@ -153,21 +166,31 @@ class Agenda:
         """Something is due this moment."""
         now = time.monotonic()
         urgent = bool(self._rearm or self._relist or self._rescan or self.reload or self._later <= now)
-        return urgent or any(t <= now for t in self._due.values())
+        return urgent or any(t <= now for t in self._own_due())
 
     def idle(self) -> bool:
-        return not self._due and not self._rearm and not self._rescan
+        return not self._due and not self._lent and not self._rearm and not self._rescan
 
     def wait(self) -> float:
         """Seconds until the next thing is due."""
         if self._rearm or self._relist or self._rescan or self.reload:
             return 0.0
-        soonest = min(self._due.values(), default=FOREVER_AWAY)
+        soonest = min(self._own_due(), default=FOREVER_AWAY)
         return max(0.0, min(FOREVER, min(soonest, self._later) - time.monotonic()))
+
+    def _own_due(self) -> Iterable[float]:
+        """When what is not lent is due."""
+        return (t for k, t in self._due.items() if k not in self._lent) if self._lent else self._due.values()
+
+    @property
+    def due(self) -> int:
+        """How many are due now, or soon, and not lent."""
+        return len(self._due.keys() - self._lent) if self._lent else len(self._due)
 
     @property
     def size(self) -> int:
-        return len(self._due)
+        """What is due, and what somebody else looks at."""
+        return len(self._due.keys() | self._lent) if self._lent else len(self._due)
 
 
 def delay_of(hint: Hint) -> float:

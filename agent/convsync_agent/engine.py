@@ -193,16 +193,20 @@ class Engine:
             self.eye.settling = False
             self.eye.durable = {}
             self.contents.clear()
+        if not dry:
+            self.commit(site, outcome)
+        return outcome
+
+    def commit(self, site: Site, outcome: Outcome) -> None:
+        """A cycle is over, of this engine or of another that works for it: what it left is written down."""
         if outcome.results:
             self.vault.disturbed()
             self.history.pressing.disturbed()
-        if not dry:
-            try:
-                self.ledger.write(site, outcome, _now_ms())
-            except OSError as error:  # a convenience only (R8): what is not recorded is looked at again
-                detail = f"cannot write the state: {reason_of(error)}"
-                outcome.problems.append(Problem(kind_of(error), None, None, detail))
-        return outcome
+        try:
+            self.ledger.write(site, outcome, _now_ms())
+        except OSError as error:  # a convenience only (R8): what is not recorded is looked at again
+            detail = f"cannot write the state: {reason_of(error)}"
+            outcome.problems.append(Problem(kind_of(error), None, None, detail))
 
     def _see(self, site: Site, todo: set[int]) -> tuple[dict[int, Absence], list[Snapshot], list[tuple[Copy, int]]]:
         """What is gone, and snapshots that agree with it. Adds to `todo` what has to be judged once more."""
@@ -283,9 +287,7 @@ class Engine:
         for result in applier.apply(plan):
             outcome.results.append(result)
             follow_up(self, site, result, outcome)
-        self.waiting.extend(applier.waiting)
-        self.staged_in |= applier.staged_in
-        self._staged_at = time.monotonic()
+        self.waiting_for(applier.waiting, applier.staged_in)
 
     def perform(self, site: Site, plan: Plan) -> list[Result]:
         """Do what a person decided, outside of any cycle; a cycle afterwards records it."""
@@ -310,6 +312,12 @@ class Engine:
         if not self.staged_in - {r.root for r in self.waiting}:
             return float("inf")
         return max(0.0, self._staged_at + LINGER_SECONDS - time.monotonic())
+
+    def waiting_for(self, retired: Iterable[Retired], staged_in: Iterable[Root]) -> None:
+        """What a cycle left in staging, and in which roots."""
+        self.waiting.extend(retired)
+        self.staged_in.update(staged_in)
+        self._staged_at = time.monotonic()
 
     def settle_waiting(self, sites: dict[str, Site], *, linger: bool = False) -> None:
         """Let replaced files go that nobody can write to any more, and empty staging directories with them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convsync_agent.model import BOTH, Copy, Digest, Root, Unit
@@ -19,33 +20,54 @@ Key = tuple[str, str, int, str]
 Spot = tuple[int, Root, Unit]
 
 
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Rows of a cycle that are not in the state yet: records, those to be dropped, lineage."""
+
+    records: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+    dropped: list[tuple[str, str, int]] = field(default_factory=list)
+    lineage: list[tuple[str, int, str, bytes]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.dropped or self.lineage)
+
+
 class Ledger:
     """What a person may have to look at, in memory and in `state.db` alike."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.entries: dict[Key, Attention] = {key_of(e): e for e in state.attention()}
-        self._records: list[tuple[str, str, int, bytes]] = []
-        self._dropped: list[tuple[str, str, int]] = []
-        self._lineage: list[tuple[str, int, str, bytes]] = []
+        self._rows = Unwritten()
         self.version = 0  # moves whenever `entries` does
 
     def put_record(self, workspace: str, root: str, conversation: int, raw: bytes) -> None:
-        self._records.append((workspace, root, conversation, raw))
+        self._rows.records.append((workspace, root, conversation, raw))
 
     def drop_record(self, workspace: str, root: str, conversation: int) -> None:
-        self._dropped.append((workspace, root, conversation))
+        self._rows.dropped.append((workspace, root, conversation))
 
     def put_lineage(self, workspace: str, conversation: int, copy: Copy) -> None:
         """What a durable copy holds now: when git brings it back later, it is not an edit (design 3)."""
         for unit in BOTH:
             if copy.unit(unit).exists and None not in [f.digest for f in copy.unit(unit).files if f.stamp]:
-                self._lineage.append((workspace, conversation, str(unit), pack_digest(copy.unit(unit).digest)))
+                self._rows.lineage.append((workspace, conversation, str(unit), pack_digest(copy.unit(unit).digest)))
 
     def note_durable(self, workspace: str, action: Action) -> None:
         """A content that was durable for a moment belongs to the lineage, too."""
         if isinstance(action, Update) and action.target.root.is_silo:
             self.put_lineage(workspace, action.conversation, action.source)
+
+    def handed_over(self) -> Unwritten:
+        """What another ledger is to write."""
+        rows, self._rows = self._rows, Unwritten()
+        return rows
+
+    def take_over(self, rows: Unwritten) -> None:
+        """To be written with the next cycle."""
+        self._rows.records.extend(rows.records)
+        self._rows.dropped.extend(rows.dropped)
+        self._rows.lineage.extend(rows.lineage)
 
     def put_pending(self, workspace: str, conversation: int, target: str, work: str) -> None:
         """Durable before the first rename it speaks of."""
@@ -73,12 +95,12 @@ class Ledger:
         new, gone = self._changes(site, outcome, now_ms)
         stale, fresh = _behind_changes(site, outcome)
         rows = [_log_row(site.id, r, now_ms) for r in outcome.done]
-        if not (new or gone or rows or stale or fresh or self._records or self._dropped or self._lineage):
+        if not (new or gone or rows or stale or fresh or self._rows):
             return
         with self._state.transaction():
-            self._state.drop_records(self._dropped)
-            self._state.put_records(self._records)
-            self._state.put_lineage(self._lineage)
+            self._state.drop_records(self._rows.dropped)
+            self._state.put_records(self._rows.records)
+            self._state.put_lineage(self._rows.lineage)
             self._state.put_behind(site.id, [(*_spot(key), pack_digest(d)) for key, d in stale.items()])
             self._state.drop_behind(site.id, [_spot(key) for key in fresh])
             for entry in new:
@@ -88,9 +110,7 @@ class Ledger:
             self._state.log(rows)
             if rows:
                 self._state.trim_log()
-        self._records.clear()
-        self._dropped.clear()
-        self._lineage.clear()
+        self._rows = Unwritten()
         site.behind.update(stale)
         for spot in fresh:
             del site.behind[spot]

@@ -178,6 +178,19 @@ def released_by_us(path: str) -> bool:
     return time.monotonic() - _released.get(path, float("-inf")) < 1
 
 
+def releases() -> list[str]:
+    """What this process let go lately, for one for which it works; forgotten here."""
+    paths = list(_released)
+    _released.clear()
+    return paths
+
+
+def released_for_us(paths: Iterable[str]) -> None:
+    """Another process of ours let these go just now."""
+    now = time.monotonic()
+    _released.update(dict.fromkeys(paths, now))
+
+
 def holder_of(path: str) -> Holder | None:
     """Who a lock file names. None where there is no file; broken JSON gives a Holder of Nones."""
     try:

@@ -13,14 +13,14 @@ from convsync_agent import __version__, diary, locks, logs, pausing, publish, si
 from convsync_agent.agenda import Agenda
 from convsync_agent.aside import Aside
 from convsync_agent.bulletin import Bulletin
+from convsync_agent.delegation import Delegation
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import ConvsyncError, kind_of, reason_of
+from convsync_agent.hearing import hear
 from convsync_agent.hints import Change, Hint
 from convsync_agent.inforce import InForce
 from convsync_agent.lookout import Lookout
-from convsync_agent.model import MANAGED
-from convsync_agent.names import parse_dirname
 from convsync_agent.outcome import Outcome
 from convsync_agent.pace import Pace
 from convsync_agent.recover import finish_pending, recover
@@ -31,6 +31,7 @@ from convsync_agent.vigil import Vigil
 
 LOCK = "agent.lock"
 DRAIN_SECONDS = 5.0
+AWAIT_SECONDS = 0.05
 SWITCH_INTERVAL = 0.001  # libs: the watcher's thread must get the interpreter quickly while we parse
 
 log = logs.get("agent")
@@ -49,6 +50,7 @@ class Agent:
         self.retention = Retention()
         self.returning = Returning()
         self.vigil, self.pace = Vigil(), Pace()
+        self.delegation = Delegation(state_dir, data_dir, lambda: self.hints.put(None))
         self.engine: Engine
         self.lookout: Lookout
 
@@ -91,10 +93,10 @@ class Agent:
         self.aside.check(self.engine, self.agenda, write=True)
         self._work(everything=True)
         for name in os.listdir(self.bulletin.signals):  # asked before anybody was listening
-            self._on_signal(name)
+            hear(self, Hint(Change.SIGNAL, file=name))
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
-        self._note_unkept()  # a quarter of the start, and no part of the verdict
+        self.engine.vault.note_sites(self.engine.sites)  # a quarter of the start, and no part of the verdict
         self.vigil.ready()
 
     def _drain(self) -> None:
@@ -102,11 +104,13 @@ class Agent:
         self.vigil.stopping()
         deadline = time.monotonic() + DRAIN_SECONDS
         self._sort_hints()
-        while self.agenda.ready() and time.monotonic() < deadline:
+        while (self.agenda.ready() or self.delegation.busy) and time.monotonic() < deadline:
+            self._await_deputy()
             self._work()
             self._sort_hints()
 
     def _stop(self) -> None:
+        self.delegation.close()
         if hasattr(self, "lookout"):
             self.lookout.close()
         if hasattr(self, "engine"):
@@ -142,12 +146,12 @@ class Agent:
     def _turn(self) -> None:
         said = self.bulletin.wait(touched=self.agenda.touched)
         waits = [self.lookout.health.wait(), said, self.aside.wait(), pausing.wait(self.engine.sites)]
-        waits.append(self.returning.wait())
+        waits += [self.returning.wait(), self.delegation.wait()]
         if self.agenda.idle():  # else it would not be done, and asked for again at once
             waits += [self.engine.vault.wait(), self.engine.history.pressing.wait(), self.engine.settling_in()]
         timeout = max(0.0, min(self.agenda.wait(), *waits))
         with contextlib.suppress(queue.Empty):
-            self._sort(self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
+            hear(self, self.hints.get(timeout=timeout) if timeout else self.hints.get_nowait())
         self._sort_hints()
         self.aside.check(self.engine, self.agenda)
         self._work()
@@ -158,65 +162,7 @@ class Agent:
     def _sort_hints(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._sort(self.hints.get_nowait())
-
-    def _sort(self, hint: Hint | None) -> None:
-        """Turn a hint into places to look at. The disk decides what it meant (R6)."""
-        if hint is None:
-            return
-        if hint.change is Change.SIGNAL:
-            self._on_signal(hint.file)
-        elif hint.change is Change.LOST:
-            self.lookout.health.lost()
-            self.agenda.rescan_all("overflow")
-        elif hint.change in (Change.ROOT, Change.DEAF):
-            self._on_root(hint)
-        elif hint.change is Change.LOCKS:
-            conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
-            ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
-            for site in self.engine.sites_of(hint.root):
-                if not ours and conversation is not None:
-                    self.engine.removals.released(site.id, conversation)
-                if conversation in self.agenda.waiting(site.id):
-                    self.agenda.add(site.id, conversation or 0, 0.0)
-        else:
-            self._on_content(hint)
-
-    def _on_content(self, hint: Hint) -> None:
-        conversation = parse_dirname(hint.conversation_dir)
-        for site in self.engine.sites_of(hint.root):
-            view = site.view_at(hint.root)
-            if conversation is None or view is None:
-                if hint.change is Change.LISTING:
-                    self.agenda.relist(hint.root)
-                continue
-            key = (hint.root, conversation, hint.file)
-            if hint.change is Change.WRITTEN and hint.file in MANAGED:
-                self.engine.closed.add(key)
-            elif hint.change in (Change.TOUCHED, Change.GONE):
-                self.engine.closed.discard(key)
-            self.agenda.hint(site.id, conversation, hint)
-            tree = site.trees.get(hint.root)
-            if tree is not None:
-                tree.last_change_ms = time.time_ns() // 1_000_000
-                if hint.change in (Change.WRITTEN, Change.TOUCHED):
-                    self.engine.losses.wrote(hint.root, conversation, hint.file)
-
-    def _on_root(self, hint: Hint) -> None:
-        if hint.change is Change.DEAF:
-            self.lookout.health.deaf(hint.root, hint.detail)
-        if hint.root:
-            self.agenda.rearm(hint.root)
-        else:
-            self.agenda.rescan_all("roots")
-
-    def _on_signal(self, name: str) -> None:
-        if name.startswith(publish.POKE):
-            self.bulletin.asked(name)
-        elif name == publish.RELOAD:
-            self.bulletin.answered(name)
-            self.agenda.reload = True
-        self.lookout.health.seen(name)
+                hear(self, self.hints.get_nowait())
 
     # -- work -------------------------------------------------------------------
 
@@ -237,19 +183,33 @@ class Agent:
                 if view is not None:
                     self.agenda.add_all(site.id, self.engine.rescan(site, [view]))
         while True:
+            self.delegation.turn(self.engine, self.agenda, self._relocate, self._report)
             batch = self.agenda.take(self.pace.size)
+            if batch is None and everything and self.delegation.busy:
+                self._await_deputy()
+                continue
             if batch is None:
                 return
             workspace, conversations = batch
             if workspace in self.engine.sites:
-                found = self.engine.sites[workspace]
-                with self.pace.measured(len(conversations)):
-                    self._relocate(found, conversations)
-                    self._report(found, self.engine.cycle(found, conversations))
+                self._reconcile(self.engine.sites[workspace], conversations)
             if not everything and not self.agenda.ready():
                 return
             self._breathe()
             self.aside.check(self.engine, self.agenda)
+
+    def _reconcile(self, site: Site, conversations: set[int]) -> None:
+        with self.pace.measured(len(conversations)):
+            self._relocate(site, conversations)
+            mine = self.delegation.without_huge(self.engine, self.agenda, site, conversations)
+            if mine:
+                self._report(site, self.engine.cycle(site, mine))
+
+    def _await_deputy(self) -> None:
+        """There is nothing else to do: wait a little for what it hands back, or for a hint."""
+        if not self.agenda.ready():
+            with contextlib.suppress(queue.Empty):
+                hear(self, self.hints.get(timeout=AWAIT_SECONDS))
 
     def _breathe(self) -> None:
         """In the middle of long work that gets on: hear what came in, and say that we are alive."""
@@ -276,6 +236,7 @@ class Agent:
     def _housekeeping(self) -> None:
         if (self.engine.waiting or self.engine.staged_in) and self.agenda.idle():
             self.engine.settle_waiting(self.engine.sites, linger=True)
+        self.delegation.step()
         self.retention.run(self.engine, self._breathe)
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
@@ -327,6 +288,7 @@ class Agent:
         """The registry or the settings changed: take the sites anew, keep what is still the same."""
         self.agenda.reload = False
         self.agenda.touched = True
+        self.delegation.retire()
         self.settings.again(self.engine, self.bulletin)
         fresh = self.engine.renewed()
         gone = self.engine.roots() - fresh.roots()
@@ -334,16 +296,11 @@ class Agent:
         fresh.arrive()
         fresh.remember(self.engine)
         self.engine = fresh
-        self._note_unkept()
+        self.engine.vault.note_sites(self.engine.sites)
         for root in gone:
             self.lookout.disarm(root)
         gc.collect()  # the engine before this one leads to itself: its tables would stay until a collection by chance
         self.agenda.rescan_all("registry")
-
-    def _note_unkept(self) -> None:
-        """What came in beside us, by a `register`, has no kept copy yet."""
-        for site in self.engine.sites.values():
-            self.engine.vault.note_all(site)
 
     def _say(self, *, force: bool = False) -> None:
         self.bulletin.publish(self.engine, self.agenda, self.aside, self.lookout, force=force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel
@@ -70,7 +70,9 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
+class Fact:
+    """What the bytes of one file are, as long as its stamp is this one."""
+
     stamp: Stamp
     digest: bytes
     fault: str
@@ -87,7 +89,7 @@ class Eye:
     contents: Contents = field(default_factory=Contents)
     durable: dict[int, Copy] = field(default_factory=dict)  # as looked at in this cycle
     settling: bool = False  # looking back at what this cycle itself read and wrote: equal stamps are enough
-    _facts: OrderedDict[tuple[str, int, str], _Fact] = field(default_factory=OrderedDict)
+    _facts: OrderedDict[tuple[str, int, str], Fact] = field(default_factory=OrderedDict)
     _verdicts: OrderedDict[tuple[str, bytes, bool], str] = field(default_factory=OrderedDict)
 
     def look(self, root: Root, conversation: int, place: Place, record: Record | None) -> tuple[Copy, int]:
@@ -185,9 +187,18 @@ class Eye:
         """A file we placed was valid at its source: it need not be read back to be known."""
         if file.digest is not None:
             key = (root.path, conversation, file.name)
-            self._note(key, _Fact(stamp, file.digest, "", packed=False))
+            self._note(key, Fact(stamp, file.digest, "", packed=False))
 
-    def _note(self, key: tuple[str, int, str], fact: _Fact) -> None:
+    def facts_of(self, conversations: Collection[int]) -> dict[tuple[str, int, str], Fact]:
+        """What is known of their files, for another one to `learn`."""
+        return {key: fact for key, fact in self._facts.items() if key[1] in conversations}
+
+    def learn(self, facts: Mapping[tuple[str, int, str], Fact]) -> None:
+        """What another one found out."""
+        for key, fact in facts.items():
+            self._note(key, fact)
+
+    def _note(self, key: tuple[str, int, str], fact: Fact) -> None:
         self._facts[key] = fact
         self._facts.move_to_end(key)
         if len(self._facts) > CACHE_FILES:
@@ -203,10 +214,10 @@ class Eye:
         stamp: Stamp,
         packed: bool,  # noqa: FBT001
         record: Record | None,
-    ) -> _Fact:
+    ) -> Fact:
         known = record.known(key[2], stamp) if record and record.sound else None
         if known is not None and packed is (record is not None and record.stamps[0] is None and key[2] == EVENTS):
-            return _Fact(stamp, known, "", packed)
+            return Fact(stamp, known, "", packed)
         cached = self._facts.get(key)
         old = self.settling or self.now() - stamp.ctime_ns > FINE_GRANULE_NS
         if cached and old and cached.stamp == stamp and cached.packed is packed:
@@ -216,7 +227,7 @@ class Eye:
             raise fs.ChangedError
         digest = content_digest(raw)
         self.contents.put(digest, raw)
-        fact = _Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
+        fact = Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
         self._note(key, fact)
         return fact
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FIRST, LEAST, MOST = 32, 8, 256
-QUICK_SECONDS, SLOW_SECONDS = 0.1, 0.5
+QUICK_SECONDS, SLOW_SECONDS = 0.15, 0.5
 
 
 class Pace:

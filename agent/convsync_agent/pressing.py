@@ -37,6 +37,12 @@ class Pressing:
         """An object that was stored as it is."""
         self._due.append(path)
 
+    def handed_over(self) -> list[str]:
+        """What another one is to do."""
+        paths = list(self._due)
+        self._due.clear()
+        return paths
+
     def note_all(self, paths: list[str]) -> int:
         self._due.extend(paths)
         return len(paths)

@@ -78,8 +78,13 @@ class Vault:
         due = self._due.setdefault((workspace, conversation), Due(now, now))
         due.last = now
 
+    def note_sites(self, sites: Mapping[str, Site]) -> None:
+        """What came in beside us, by a `register`, has no kept copy yet."""
+        for site in sites.values():
+            self.note_all(site)
+
     def note_all(self, site: Site) -> None:
-        """At a start: whatever has no kept copy yet."""
+        """Whatever has no kept copy yet."""
         have = self.shelter.conversations(site.id) if self.shelter.keep_days else site.silo.records.keys()
         for conversation in site.silo.records.keys() - have:
             self.note(site.id, conversation)
