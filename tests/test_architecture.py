@@ -15,11 +15,11 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "anonymity", "condition", "content", "contest", "diagnosis", "digest",
-    "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex", "grounds",
-    "hints", "imports", "leaks", "meter", "model", "names", "plan", "plist", "progress", "rawjson", "receipt",
-    "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "strict_json",
-    "summary", "tidings", "transition", "turns", "unit",
+    "absence", "acts", "alignment", "alnum", "anonymity", "bulk", "condition", "content", "contest", "diagnosis",
+    "digest", "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex", "grounds",
+    "growth", "hints", "imports", "leaks", "meter", "model", "names", "plan", "plist", "progress", "rawjson", "receipt",
+    "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale", "stream_json",
+    "strict_json", "summary", "tidings", "transition", "turns", "unit",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from convsync_agent import fs, grip, keepsake, kernel, objects
 from convsync_agent import plot as places
+from convsync_agent.bulk import Content
 from convsync_agent.keepsake import MANIFEST, HeldFile, Keepsake
 from convsync_agent.model import Copy
 from convsync_agent.plan import Problem
@@ -147,7 +148,7 @@ class Shelter:
 
     def read(
         self, workspace: str, conversation: int, names: Container[str] | None = None
-    ) -> list[tuple[str, bytes, int]]:
+    ) -> list[tuple[str, Content, int]]:
         """(name, content, mtime ns) of every file kept, or of those of these names.
 
         Raises FileNotFoundError where nothing is kept, fs.ChangedError where content is not what was kept.
