@@ -36,8 +36,8 @@ SHELLS = frozenset({
 
 # Of the standard library, what neither opens a file nor reads a clock nor starts anything.
 PURE = frozenset({
-    "__future__", "base64", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
-    "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
+    "__future__", "base64", "bisect", "codecs", "collections", "collections.abc", "dataclasses", "datetime", "difflib",
+    "enum", "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
     "xml.parsers.expat",
 })  # fmt: skip
 # Builtins and methods that would make a core module impure without any import.

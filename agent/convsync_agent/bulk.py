@@ -37,7 +37,7 @@ class Bulk:
         return hash(self.digest)
 
     def pieces(self) -> Iterator[Piece]:
-        """From the beginning. A piece holds until the next one is asked for.
+        """From the beginning.
 
         Raises fs.ChangedError where it is not, or not any more, what was looked at; OSError.
         """

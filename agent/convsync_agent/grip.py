@@ -18,6 +18,7 @@ from convsync_agent import fs, kernel, objects, piecewise
 from convsync_agent.bulk import Content, digest_of, is_large
 from convsync_agent.keepsake import HeldFile, How
 from convsync_agent.model import Copy, Stamp
+from convsync_agent.piecewise import Held
 
 _FICLONE = 0x40049409  # Linux: one file shares the blocks of another (btrfs, xfs, bcachefs)
 _CANNOT = frozenset({
@@ -119,9 +120,17 @@ def _of_now(want: Wanted, leaf: str, dir_fd: int) -> tuple[Content, Stamp]:
     return piecewise.look(leaf, lambda: nullcontext(dir_fd))
 
 
-def read(file: HeldFile, place: str) -> Content:
-    """The content. Raises fs.ChangedError where it is not what was held; OSError."""
+def read(file: HeldFile, place: str, *, now: bool = True) -> Content:
+    """The content. Raises fs.ChangedError where it is not what was held; OSError.
+
+    Not `now`: of what is large only who reads it is told.
+    """
     path = os.path.join(place, file.held)
+    if not now and is_large(file.name, file.size):
+        read_as = objects.inflated if file.how is How.PACKED else Held.pieces
+        return piecewise.of_file(
+            lambda: fs.opened_dir(place), file.held, file.size, bytes.fromhex(file.digest), read_as
+        )
     try:
         if file.how is How.PACKED:
             return objects.content_of(path, file)

@@ -18,7 +18,7 @@ from typing import Protocol
 from convsync_agent import fs, kernel
 from convsync_agent.bulk import Bulk, Content, Piece, is_large
 from convsync_agent.digest import content_digest, digest_of_all
-from convsync_agent.piecewise import Held, checked
+from convsync_agent.piecewise import Held, of_file
 
 OBJECTS = "objects"
 TEMP = ".tmp-"
@@ -112,18 +112,15 @@ def content_of(path: str, file: Described) -> Content:
         if not same_digest(digest)(pieces(fd)):
             raise ValueError("damaged")
 
-    def again() -> Iterator[Piece]:
-        directory, name = os.path.split(path)
-        with fs.opened_dir(directory) as fd:
-            return checked(_inflated(Held(name, fd)), bytes.fromhex(digest))
-
-    return Bulk(file.size, bytes.fromhex(digest), again)
+    directory, name = os.path.split(path)
+    return of_file(lambda: fs.opened_dir(directory), name, file.size, bytes.fromhex(digest), inflated)
 
 
-def _inflated(file: Held) -> Iterator[Piece]:
+def inflated(file: Held) -> Iterator[Piece]:
+    """The content of an object that is open. Raises fs.ChangedError where it is damaged."""
     try:
         yield from pieces(file.fd)
-    except zlib.error:  # whole a moment ago
+    except zlib.error:
         raise fs.ChangedError from None
 
 

@@ -31,13 +31,12 @@ class Held:
         with suppress(OSError):  # also where it could not be opened
             os.close(self.fd)
 
-    def pieces(self) -> Iterator[memoryview]:
-        """A piece holds until the next one is asked for. Raises fs.ChangedError: it was written to; OSError."""
+    def pieces(self) -> Iterator[bytes]:
+        """Raises fs.ChangedError: it was written to; OSError."""
         at, size = 0, self.stamp.size
-        buffer = memoryview(bytearray(min(bulk.PIECE, size + 1)))
-        while at <= size and (read := os.preadv(self.fd, [buffer], at)):
-            at += read
-            yield buffer[:read]
+        while at <= size and (piece := os.pread(self.fd, bulk.PIECE, at)):
+            at += len(piece)
+            yield piece
         if at != size or fs.stamp_of(os.fstat(self.fd))[:3] != self.stamp[:3]:  # its ctime changes with its name
             raise fs.ChangedError
 
@@ -52,13 +51,15 @@ def of_copy(copy: Copy, file: FileCopy) -> Bulk:
     return of_file(lambda: fs.opened_copy(copy), file.name, file.stamp.size, file.digest)
 
 
-def of_file(opened: Opened, name: str, size: int, digest: bytes) -> Bulk:
-    """A file of which this is known, opened each time it is read."""
+def of_file(
+    opened: Opened, name: str, size: int, digest: bytes, read_as: Callable[[Held], Iterator[Piece]] = Held.pieces
+) -> Bulk:
+    """A file of whose content this is known, opened each time it is read."""
 
     def pieces() -> Iterator[Piece]:
         with opened() as fd:
             file = Held(name, fd)
-        return checked(file.pieces(), digest)
+        return checked(read_as(file), digest)
 
     return Bulk(size, digest, pieces)
 

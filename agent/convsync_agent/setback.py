@@ -92,7 +92,7 @@ def _contains(unit: Unit, outer: Files, inner: Files) -> bool:
 
 
 def _kept_files(engine: Engine, site: Site, have: Keepsake, names: tuple[str, ...]) -> Files:
-    rows = engine.vault.shelter.read(site.id, have.conversation, names)
+    rows = engine.vault.shelter.read(site.id, have.conversation, names, now=False)
     return {name: (raw, mtime) for name, raw, mtime in rows}
 
 

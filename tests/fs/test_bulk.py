@@ -206,17 +206,17 @@ def test_a_config_that_moves_into_a_large_stream_or_out_of_it(world, by_pieces):
 def test_a_large_file_that_changes_while_it_is_read_is_being_written(world, by_pieces, monkeypatch):
     """Never a mixture; it is taken over when its writer is done."""
     by_pieces()
-    real, path, left = os.preadv, at(world, "a") / EVENTS, [3]
+    real, path, left = os.pread, at(world, "a") / EVENTS, [3]
 
-    def slowly(fd, buffers, offset):
-        found = real(fd, buffers, offset)
+    def slowly(fd, size, offset):
+        found = real(fd, size, offset)
         if left[0] and os.fstat(fd).st_ino == path.stat().st_ino:
             left[0] -= 1
             with open(path, "ab") as file:
                 file.write(b" ")
         return found
 
-    monkeypatch.setattr(os, "preadv", slowly)
+    monkeypatch.setattr(os, "pread", slowly)
     put(path, stream("one", "two", "three"))
     world.sync()
     while left[0]:
