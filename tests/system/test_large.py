@@ -6,18 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from agents import until
 from machine import event
 
 C = 17_000_000_001
 MB = 1_000_000
 ALLOWED_KB = 32 << 10
 SIZE = 64 * MB
+LONG = 240.0
 
 CHILD = """
 import sys
+from pathlib import Path
 from convsync_cli.main import run
 code = run(sys.argv[1:])
 (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # ru_maxrss has the parent's, too
@@ -91,3 +95,45 @@ def test_memory_is_bounded_whatever_the_size(machine):
     peaks["undo"] = peak(machine, "undo", C)
     peaks["verify"] = peak(machine, "verify")
     assert {what: kb for what, kb in peaks.items() if kb > least + ALLOWED_KB} == {}, f"with a small one: {least}"
+
+
+def held_by(agent) -> int:
+    """The peak of an agent that runs, KB."""
+    lines = Path(f"/proc/{agent.process.pid}/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(peak)
+
+
+def kept_of_it(machine, size: int) -> bool:
+    """A compressed kept copy of the stream as it is now is there."""
+    manifests = (machine.base / "data/convsync/trash").rglob("manifest.json")
+    return any(f["size"] == size for m in manifests for f in json.loads(m.read_text())["files"])
+
+
+@pytest.mark.slow
+def test_the_agent_stays_small(machine, agent):
+    """It sees an append and an edit, keeps the loser, keeps the durable copy, and compresses both."""
+    tree, running = machine.worktree(), agent()
+    place = machine.write(tree, C, "one")
+    durable = until(lambda: machine.directory(machine.silo(), C)) / "events.json"
+    until(lambda: kept_of_it(machine, durable.stat().st_size), "kept")
+    least = held_by(running)
+    grown(place / "new", SIZE)
+    os.rename(place / "new", place / "events.json")
+    until(lambda: durable.stat().st_size > SIZE, "imported", LONG)
+    appended(place / "events.json")
+    until(lambda: durable.stat().st_size == (place / "events.json").stat().st_size, "appended", LONG)
+    edited(place / "events.json")
+    until(lambda: same(durable, place / "events.json"), "edited", LONG)
+    objects = machine.base / "data/convsync/history"
+    until(lambda: sum(p.stat().st_size for p in objects.rglob("*.gz")) in range(1, MB * 10), "compressed", LONG)
+    until(lambda: kept_of_it(machine, durable.stat().st_size), "kept", LONG)
+
+    assert held_by(running) < least + ALLOWED_KB
+
+
+def same(one, other) -> bool:
+    with open(one, "rb") as mine, open(other, "rb") as its:
+        return all(
+            a == b for a, b in zip(iter(lambda: mine.read(MB), b""), iter(lambda: its.read(MB), b""), strict=True)
+        )
