@@ -14,6 +14,7 @@ from convsync_agent.growth import contains
 from convsync_agent.history import History
 from convsync_agent.layout import STAGING
 from convsync_agent.model import EVENTS, METADATA
+from convsync_agent.observe import HELD_FILES, Contents
 from convsync_agent.piecewise import Held, look
 from convsync_agent.undoing import undo
 from convsync_agent.verifying import verify
@@ -340,3 +341,17 @@ def test_a_damaged_large_object_is_damaged(tmp_path, by_pieces):
     assert keep(history, [(EVENTS, raw, 1)]).version == kept.version
     assert contents(history) == [raw]
     assert name == EVENTS
+
+
+def test_files_that_are_held_open_are_few_and_let_go(tmp_path):
+    """However many large files one cycle looks at; at its end none is open."""
+    before = len(os.listdir("/proc/self/fd"))
+    seen = Contents()
+    with fs.opened_dir(str(tmp_path)) as fd:
+        for number in range(3 * HELD_FILES):
+            (tmp_path / f"{number}").write_bytes(b"x")
+            seen.hold(b"%d" % number, Held(f"{number}", fd))
+        assert len(os.listdir("/proc/self/fd")) == before + 1 + HELD_FILES
+    seen.clear()
+
+    assert len(os.listdir("/proc/self/fd")) == before
