@@ -33,7 +33,7 @@ def contains(outer: Stream, inner: Stream, grown: Collection[tuple[bytes, bytes]
         return False
     if ours != theirs and not _same_base(ours, theirs):
         return False
-    if isinstance(shorter, bytes) and not shorter.strip(_SPACE)[1:-1].strip(_SPACE):
+    if isinstance(shorter, bytes) and shorter.translate(None, _SPACE) == b"[]":
         return ours is not None  # a packed stream without an element has no config
     return longer == shorter or (digest_of(shorter), digest_of(longer)) in grown or continues(longer, shorter)
 

@@ -303,6 +303,8 @@ def test_one_stream_in_another_one():
     assert contains((None, large(two)), (None, large(one)))
     assert contains((base, large(two)), (base, b"[ ]"))
     assert not contains((None, large(two)), (None, b"[]"))
+    assert not contains((base, large(two)), (base, b"xx"))
+    assert not contains((base, large(two)), (base, b""))
     assert not contains((base, large(two)), (other, large(one)))
     assert not contains((base, large(two)), (None, large(one)))
     assert not contains((base, large(one)), (base, large(two)))
