@@ -11,7 +11,7 @@ import convsync_agent
 from convsync_agent import kernel
 from convsync_agent import objects as objects_module
 from convsync_agent.digest import content_digest
-from convsync_agent.history import README
+from convsync_agent.kept import README
 from convsync_agent.model import Unit
 from deaths import dying
 

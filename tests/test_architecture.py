@@ -15,11 +15,11 @@ pytestmark = pytest.mark.skipif(not AGENT.is_dir(), reason="the source is not be
 
 # Decisions and nouns: pure functions on frozen data.
 CORE = frozenset({
-    "absence", "acts", "alignment", "alnum", "anonymity", "condition", "content", "contest", "diagnosis", "digest",
-    "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex", "grounds",
-    "hints", "imports", "leaks", "meter", "model", "names", "passage", "plan", "plist", "progress", "rawjson",
-    "receipt", "reconcile", "redact", "results", "rules", "safety", "service", "session", "settings", "stale",
-    "strict_json", "summary", "tidings", "transition", "turns", "unit",
+    "absence", "acts", "alignment", "alnum", "anonymity", "bulk", "condition", "content", "contest", "diagnosis",
+    "digest", "errors", "eventdiff", "excerpt", "expiry", "exposition", "finding", "gitevidence", "gitindex",
+    "grounds", "growth", "hints", "imports", "leaks", "meter", "model", "names", "passage", "plan", "plist",
+    "progress", "rawjson", "receipt", "reconcile", "redact", "results", "rules", "safety", "service", "session",
+    "settings", "stale", "stream_json", "strict_json", "summary", "tidings", "transition", "turns", "unit",
 })  # fmt: skip
 # Whole loops and whole commands: they may use everything below.
 SHELLS = frozenset({
@@ -36,8 +36,8 @@ SHELLS = frozenset({
 
 # Of the standard library, what neither opens a file nor reads a clock nor starts anything.
 PURE = frozenset({
-    "__future__", "base64", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "difflib", "enum",
-    "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
+    "__future__", "base64", "bisect", "codecs", "collections", "collections.abc", "dataclasses", "datetime", "difflib",
+    "enum", "errno", "functools", "hashlib", "itertools", "json", "math", "plistlib", "re", "struct", "types", "typing",
     "xml.parsers.expat",
 })  # fmt: skip
 # Builtins and methods that would make a core module impure without any import.

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 
 from convsync_agent import fs, scratch
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.chosen import Contents, fault_in, look, read_units
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import ConvsyncError
 from convsync_agent.history import History
 from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, UNIT_FILES, Copy, Unit
-from convsync_agent.summary import count_events
+from convsync_agent.stream_json import count
 
 CRASHED, NOT_TAKEN = "edited; its process died", "edited; not taken over"
 
@@ -26,7 +26,7 @@ def keep_edited(
     now = time.time_ns()
     kept = []
     for unit, files in contents.items():
-        events = next((count_events(raw) for name, raw in files if name == EVENTS), None)
+        events = next((count(raw) for name, raw in files if name == EVENTS), None)
         version = history.keep(
             workspace,
             conversation,
@@ -78,23 +78,23 @@ def keep_left(
         copies = look(engine, site, conversation) if site is not None else []
     roots = {f.digest for c in copies for u in BOTH for f in c.unit(u).files}
 
-    def has(raw: bytes) -> bool:
-        digest = content_digest(raw)
+    def has(raw: Content) -> bool:
+        digest = digest_of(raw)
         return digest in roots or engine.history.has_content(workspace, conversation, digest)
 
     left = {f.path: f.raw for f in scratch.everything(folder) if not beside or scratch.is_beside(f.path)}
-    contents = {}
+    contents: dict[Unit, list[tuple[str, Content]]] = {}
     for unit in BOTH:
-        mine = [(n, left.pop(n)) for n in UNIT_FILES[unit] if n in left]
+        mine: list[tuple[str, Content]] = [(n, left.pop(n)) for n in UNIT_FILES[unit] if n in left]
         if not all(has(raw) for _, raw in mine):
             contents[unit] = _whole(unit, mine, copies)
-    others = [(path, raw) for path, raw in left.items() if not has(raw)]
+    others: list[tuple[str, Content]] = [(path, raw) for path, raw in left.items() if not has(raw)]
     if others:
         contents[Unit.EXTRAS] = others
     return keep_edited(engine.history, workspace, conversation, contents, root=root, why=why)
 
 
-def _whole(unit: Unit, mine: list[tuple[str, bytes]], copies: Sequence[Copy]) -> list[tuple[str, bytes]]:
+def _whole(unit: Unit, mine: list[tuple[str, Content]], copies: Sequence[Copy]) -> list[tuple[str, Content]]:
     """Events that were edited alone, with the base config they belong to, so that they can be restored."""
     names = [n for n, _ in mine]
     if unit is not Unit.STREAM or BASE_CONFIG in names:

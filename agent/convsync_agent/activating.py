@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from convsync_agent.bulk import whole
 from convsync_agent.chosen import fault_in, read_units
 from convsync_agent.contention import RETRY_SECONDS
 from convsync_agent.engine import Engine
@@ -79,4 +80,4 @@ def _touched(guard: Guard, now_ns: int) -> bytes:
     if fault:
         name = id_text(guard.conversation)
         raise Refused(f"its durable copy is not valid: {fault}", where=name, hint="convsync status", code="not-valid")
-    return with_fields(files[METADATA], {"last_activated_at": format_timestamp(now_ns)})
+    return with_fields(whole(files[METADATA]), {"last_activated_at": format_timestamp(now_ns)})

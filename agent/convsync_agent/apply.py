@@ -15,6 +15,7 @@ from itertools import groupby
 
 from convsync_agent import fs, kernel, locks, place, staging
 from convsync_agent.attempt import attempt, barrier
+from convsync_agent.bulk import Content
 from convsync_agent.durable import Batch
 from convsync_agent.extras import Carry, ClashError, place_extras, read_extra, stage_extras
 from convsync_agent.fs import ChangedError, OddFileError
@@ -98,12 +99,12 @@ class Applier:
         self.keep(copy, unit, self._read_unit(copy, unit), action.why)
         return [Done(action)]
 
-    def _read_unit(self, copy: Copy, unit: Unit) -> list[tuple[str, bytes, int]]:
+    def _read_unit(self, copy: Copy, unit: Unit) -> list[tuple[str, Content, int]]:
         if unit is Unit.EXTRAS:
             return [(e.path, read_extra(copy, e)[0], e.stamp.mtime_ns) for e in copy.extras]
         return [(f.name, self._read(copy, f), f.mtime_ns) for f in copy.unit(unit).files if f.stamp]
 
-    def _read(self, copy: Copy, file: FileCopy) -> bytes:
+    def _read(self, copy: Copy, file: FileCopy) -> Content:
         """The planned bytes of one file: from this cycle's memory, else from disk, digest checked."""
         raw = self.contents.read(copy, file)
         self.count.add(len(raw), 1, len(raw))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from convsync_agent import fs
+from convsync_agent.bulk import whole
 from convsync_agent.chosen import being_written, look, read_units
 from convsync_agent.contention import wait_for_lock
 from convsync_agent.engine import Engine
@@ -129,7 +130,7 @@ def _set_archived_at(guard: Guard, live: Sequence[Copy], at: str | None) -> bool
             code="not-valid",
         )
     newest = min(usable, key=lambda c: (-c.metadata.mtime_ns, c.root.order))
-    raw = dict(read_units(newest)[Unit.METADATA])[METADATA]
+    raw = whole(dict(read_units(newest)[Unit.METADATA])[METADATA])
     try:
         wanted = with_fields(raw, {FIELD: at})
     except NotJson:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from convsync_agent import fs, scan
+from convsync_agent import fs, piecewise, scan
+from convsync_agent.appraisal import too_large
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.content import check_base_config, check_events, check_metadata
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import Refused, StorageProblem, storage_problem
-from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, METADATA, Copy, Partition, Readable, Unit
+from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, METADATA, Copy, Readable, Unit
 from convsync_agent.names import id_text
 from convsync_agent.site import Site, resolve
+from convsync_agent.stream_json import judge
 
-Contents = Mapping[Unit, Sequence[tuple[str, bytes]]]
+Contents = Mapping[Unit, Sequence[tuple[str, Content]]]
 """(name, content) of every file of each unit that is to become current."""
 
 
@@ -23,16 +25,24 @@ def fault_in(contents: Contents) -> str:
     for unit, files in contents.items():
         have = dict(files)
         if unit is Unit.METADATA:
-            fault = check_metadata(have[METADATA]) if METADATA in have else f"no {METADATA}"
+            fault = _fault(METADATA, have[METADATA], check_metadata) if METADATA in have else f"no {METADATA}"
         elif unit is Unit.STREAM:
             base = have.get(BASE_CONFIG)
-            fault = check_base_config(base) if base is not None else ""
-            fault = fault or (check_events(have[EVENTS], base is None) if EVENTS in have else f"no {EVENTS}")
+            fault = _fault(BASE_CONFIG, base, check_base_config) if base is not None else ""
+            fault = fault or (_fault_in_events(have[EVENTS], packed=base is None) if EVENTS in have else f"no {EVENTS}")
         else:
             fault = ""
         if fault:
             return fault
     return ""
+
+
+def _fault(name: str, content: Content, check: Callable[[bytes], str]) -> str:
+    return check(content) if isinstance(content, bytes) else too_large(name)
+
+
+def _fault_in_events(content: Content, *, packed: bool) -> str:
+    return check_events(content, packed) if isinstance(content, bytes) else judge(content.pieces(), packed).fault
 
 
 def look(engine: Engine, site: Site, conversation: int) -> list[Copy]:
@@ -56,19 +66,15 @@ def look(engine: Engine, site: Site, conversation: int) -> list[Copy]:
     return found
 
 
-def read_units(copy: Copy) -> dict[Unit, list[tuple[str, bytes]]]:
-    """The bytes of both units of a copy, as they were looked at. Raises Refused when they are changing."""
-    archived = copy.partition is Partition.ARCHIVED
-    found: dict[Unit, list[tuple[str, bytes]]] = {}
+def read_units(copy: Copy) -> dict[Unit, list[tuple[str, Content]]]:
+    """The content of both units of a copy, as they were looked at. Raises Refused when they are changing."""
+    found: dict[Unit, list[tuple[str, Content]]] = {}
     try:
-        with (
-            fs.opened_partition(copy.root.path, archived=archived) as part,
-            fs.opened_dir(copy.name, dir_fd=part) as fd,
-        ):
-            for unit in BOTH:
-                found[unit] = [(f.name, fs.read_file(f.name, fd)[0]) for f in copy.unit(unit).files if f.stamp]
-                if [content_digest(raw) for _, raw in found[unit]] != [d for d in copy.unit(unit).digest if d]:
-                    raise fs.ChangedError
+        for unit in BOTH:
+            names = [f.name for f in copy.unit(unit).files if f.stamp]
+            found[unit] = [(name, piecewise.look(name, lambda: fs.opened_copy(copy))[0]) for name in names]
+            if [digest_of(content) for _, content in found[unit]] != [d for d in copy.unit(unit).digest if d]:
+                raise fs.ChangedError
     except (OSError, fs.ChangedError, fs.OddFileError):
         raise being_written(copy.conversation) from None
     return found
@@ -90,7 +96,7 @@ def completed(engine: Engine, site: Site, conversation: int, contents: Contents)
                     hint=f"convsync restore {id_text(conversation)} --into PATH",
                     code="incomplete",
                 )
-            files = engine.history.read(site.id, conversation, newest.version)
+            files = engine.history.contents(site.id, conversation, newest.version)
             found[unit] = [(name, raw) for name, raw, _ in files]
     return found
 

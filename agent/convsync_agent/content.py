@@ -222,6 +222,21 @@ def _fault(event: Any) -> str:
     return ""
 
 
+def fault_of(event: Any) -> str:
+    """'' or what is wrong with one element of an event stream."""
+    return _fault(event)
+
+
+def has_config(event: Any) -> bool:
+    """An element without a fault is the one that a packed stream begins with."""
+    return bool(event["type"] == _CONFIG)
+
+
+def no_config(events: int) -> str:
+    """What is wrong with a packed stream of so many elements whose first one is another."""
+    return f"element 0: no {_CONFIG}, and no {BASE_CONFIG}" if events else f"no elements and no {BASE_CONFIG}"
+
+
 def _answers(event: dict[str, Any]) -> bool:
     return isinstance(event.get("message"), str) or isinstance(event.get("reasoning"), str) or "data" in event
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from convsync_agent import fs, grip, scan
 from convsync_agent import plot as places
+from convsync_agent.bulk import Content, whole
 from convsync_agent.content import title_of
 from convsync_agent.index import TITLE_CHARS
 from convsync_agent.model import EVENTS, METADATA, Readable
@@ -18,7 +19,7 @@ from convsync_agent.plan import Problem
 from convsync_agent.shelf import first_request
 from convsync_agent.shelter import Removed, Shelter
 from convsync_agent.site import Site
-from convsync_agent.summary import count_events
+from convsync_agent.stream_json import count
 
 Key = tuple[str, int]
 """Workspace and conversation."""
@@ -59,19 +60,26 @@ def durable(site: Site | None) -> set[int]:
 
 def title(shelter: Shelter, removed: Removed) -> str:
     """Of the kept copy: its title, else the beginning of its first question, else ''. For the screen only (R9)."""
-    found = title_of(_content(shelter, removed, METADATA))
-    return found if found is not None else (first_request(_content(shelter, removed, EVENTS)) or "")[:TITLE_CHARS]
+    found = title_of(_text(shelter, removed, METADATA))
+    return found if found is not None else (first_request(_text(shelter, removed, EVENTS)) or "")[:TITLE_CHARS]
 
 
 def events(shelter: Shelter, removed: Removed) -> int | None:
     """How many there are; counted now where nobody knew when it was kept. None: that cannot be read."""
     if removed.events is not None:
         return removed.events
-    raw = _content(shelter, removed, EVENTS)
-    return count_events(raw) if raw else None
+    content = _content(shelter, removed, EVENTS)
+    return count(content) if content else None
 
 
-def _content(shelter: Shelter, removed: Removed, name: str) -> bytes:
+def _text(shelter: Shelter, removed: Removed, name: str) -> bytes:
+    try:
+        return whole(_content(shelter, removed, name))
+    except (OSError, fs.ChangedError):
+        return b""
+
+
+def _content(shelter: Shelter, removed: Removed, name: str) -> Content:
     """One kept file; nothing where there is none, or where it cannot be read."""
     try:
         kept = shelter.held(removed.workspace, removed.conversation)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from convsync_agent.bulk import whole
 from convsync_agent.chosen import fault_in, look, read_units
 from convsync_agent.contest import OUT_OF_REACH, newest_first
 from convsync_agent.engine import Engine
@@ -55,7 +56,12 @@ def begin(engine: Engine, site: Site, entry: IndexEntry, *, deadline: float) -> 
         copies = look(engine, site, entry.id)
     if any(c.partition is Partition.ARCHIVED for c in copies):  # all of them soon, or a person is to decide
         raise archived(entry.id)
-    return {unit: read_units(_winner(site, copies, unit, entry.id))[unit] for unit in BOTH}
+    return {unit: _texts(_winner(site, copies, unit, entry.id), unit) for unit in BOTH}
+
+
+def _texts(copy: Copy, unit: Unit) -> list[tuple[str, bytes]]:
+    """An editor has all of it in memory, and so have we."""
+    return [(name, whole(content)) for name, content in read_units(copy)[unit]]
 
 
 def _winner(site: Site, copies: Sequence[Copy], unit: Unit, conversation: int) -> Copy:
@@ -129,7 +135,7 @@ def commit(
         with held(engine, site, entry, deadline=deadline) as guard:
             copies = guard.copies()
             for unit in edited:
-                if read_units(_winner(site, copies, unit, entry.id))[unit] != current[unit]:
+                if _texts(_winner(site, copies, unit, entry.id), unit) != current[unit]:
                     raise Refused(
                         "it changed while the editor was open; nothing was overwritten",
                         where=id_text(entry.id),
@@ -146,6 +152,6 @@ def is_durable(engine: Engine, site: Site, conversation: int, edited: Edited) ->
     """The silo has what was edited already, whatever went wrong afterwards."""
     try:
         silo = next((c for c in look(engine, site, conversation) if c.root.is_silo), None)
-        return silo is not None and all(read_units(silo)[u] == files for u, files in edited.items())
+        return silo is not None and all(_texts(silo, u) == files for u, files in edited.items())
     except ConvsyncError:
         return False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from convsync_agent import fs, kernel, staging
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, kernel, piecewise, staging
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.locks import HeldLock
 from convsync_agent.model import Copy, Extra, Stamp, Unit
 from convsync_agent.plan import AddExtras
@@ -31,15 +31,20 @@ class Carry:
             fs.unlink_if_there(name, stage_fd)
 
 
-def read_extra(copy: Copy, extra: Extra) -> tuple[bytes, Stamp]:
+def read_extra(copy: Copy, extra: Extra) -> tuple[Content, Stamp]:
+    """What it is now, whatever it was seen as; a large one is read when it is needed."""
+    *above, last = extra.path.split("/")
+    return piecewise.look(last, lambda: _opened(copy, above))
+
+
+@contextmanager
+def _opened(copy: Copy, above: Sequence[str]) -> Iterator[int]:
     with ExitStack() as stack:
-        fd = stack.enter_context(fs.opened_copy(copy))
-        at, last = parents(extra.path, fd, stack, make=False)
-        return fs.read_file(last, at)
+        yield parents("/".join([*above, ""]), stack.enter_context(fs.opened_copy(copy)), stack, make=False)[0]
 
 
 def digest_of_extra(copy: Copy, extra: Extra) -> bytes:
-    return content_digest(read_extra(copy, extra)[0])
+    return digest_of(read_extra(copy, extra)[0])
 
 
 def parents(path: str, fd: int, stack: ExitStack, *, make: bool) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from convsync_agent import fs, scan
+from convsync_agent.bulk import whole
 from convsync_agent.chosen import Contents, being_written, fault_in, look
 from convsync_agent.content import title_of
 from convsync_agent.contest import newest_first
@@ -56,11 +57,11 @@ def fork(engine: Engine, site: Site, source: int, *, turns: int | None = None, h
     roots = {c.root for c in copies}
     stream, [(_, metadata)] = dict(found[Unit.STREAM]), found[Unit.METADATA]
     if turns is not None:
-        stream[EVENTS] = last_turns(stream[EVENTS], turns, packed=BASE_CONFIG not in stream)
+        stream[EVENTS] = last_turns(whole(stream[EVENTS]), turns, packed=BASE_CONFIG not in stream)
 
     def contents(now_ns: int) -> Contents:
         said = {"last_activated_at": format_timestamp(now_ns), "expires_at": None}
-        return {Unit.STREAM: list(stream.items()), Unit.METADATA: [(METADATA, with_fields(metadata, said))]}
+        return {Unit.STREAM: list(stream.items()), Unit.METADATA: [(METADATA, with_fields(whole(metadata), said))]}
 
     durable = any(r.is_silo for r in roots)
     wanted = roots & {here.root} if here is not None and durable else roots
@@ -77,7 +78,7 @@ def begin(engine: Engine, site: Site, beside: int, *, here: Tree | None = None) 
         stream = dict(found[Unit.STREAM])
     except (NotFound, Refused):
         stream = {BASE_CONFIG: as_object({}), EVENTS: as_array([])}
-    stream[EVENTS] = as_array([]) if BASE_CONFIG in stream else first_of(stream[EVENTS])
+    stream[EVENTS] = as_array([]) if BASE_CONFIG in stream else first_of(whole(stream[EVENTS]))
 
     def contents(now_ns: int) -> Contents:
         metadata = with_fields(as_object({}), {"last_activated_at": format_timestamp(now_ns)})
@@ -144,11 +145,11 @@ def _make(
 ) -> Forked:
     """Write it under a new number: the durable copy, then the projections that are wanted."""
     with _number(engine, site) as number:
-        whole = contents(time.time_ns())
-        fault = fault_in(whole)
+        new = contents(time.time_ns())
+        fault = fault_in(new)
         if fault:
             raise Refused(f"what is left of it is not valid ({fault})", where=id_text(number), code="not-valid")
-        _import(engine, site, number, whole)
+        _import(engine, site, number, new)
         trees = [t for t in site.watched() if wanted(t.root) and t.worktree.refresh]
         made, left = [], []
         for tree in sorted(trees, key=lambda t: (t is not here, t.worktree.path)):
@@ -165,7 +166,7 @@ def _import(engine: Engine, site: Site, number: int, contents: Contents) -> None
     [(_, metadata)] = contents[Unit.METADATA]
     try:
         with laid_out(engine.history.data_dir, number, contents) as copy:
-            name = dirname(number, title_of(metadata))
+            name = dirname(number, title_of(whole(metadata)))
             action = Import(number, site.silo.root, Partition.LIVE, name, copy, copy)
             [result] = engine.perform(site, Plan((action,)))
     except OSError as error:

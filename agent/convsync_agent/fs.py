@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from convsync_agent import kernel
+from convsync_agent.bulk import Content
 from convsync_agent.model import Copy, Partition, Stamp
 
 CONVERSATIONS, ARCHIVE, TRASH = "conversations", ".archive", ".trash"
@@ -167,18 +168,29 @@ def same_file(one: Stamp | None, two: Stamp | None) -> bool:
     return (one and one[:3]) == (two and two[:3])
 
 
-def read_file(name: str, dir_fd: int) -> tuple[bytes, Stamp]:
-    """The bytes and the stamp they belong to. Raises ChangedError if the file changed while it was read."""
+def open_file(name: str, dir_fd: int) -> tuple[int, os.stat_result]:
+    """A regular file to be read, and what it is now. Raises OddFileError, OSError."""
     try:
         fd = os.open(name, _READ, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
             raise OddFileError("a symlink" if error.errno != errno.ENXIO else "a socket or FIFO") from None
         raise
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise OddFileError(odd_name(found.st_mode))
+    return fd, found
+
+
+def read_file(name: str, dir_fd: int) -> tuple[bytes, Stamp]:
+    """The bytes and the stamp they belong to. Raises ChangedError if the file changed while it was read."""
+    return read_opened(*open_file(name, dir_fd))
+
+
+def read_opened(fd: int, before: os.stat_result) -> tuple[bytes, Stamp]:
+    """The same of what `open_file` gave. Closes it."""
     try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise OddFileError(odd_name(before.st_mode))
         raw = _read_all(fd, before.st_size)
         after = os.fstat(fd)
     finally:
@@ -203,7 +215,7 @@ def _read_all(fd: int, size: int) -> bytes:
 
 def write_new(
     name: str,
-    raw: bytes,
+    raw: Content,
     dir_fd: int,
     *,
     mtime_ns: int,
@@ -212,13 +224,15 @@ def write_new(
 ) -> Stamp:
     """Create a file that did not exist, with its time, and make it durable if asked, or have `sync(fd)` see to it.
 
-    JP writes with default permissions (contract 4.1), so the umask decides.
+    JP writes with default permissions (contract 4.1), so the umask decides. What a large content raises at its end
+    comes out: nothing is left behind then.
     """
     fd = os.open(name, _NEW, mode, dir_fd=dir_fd)
     try:
-        view = memoryview(raw)
-        while view:
-            view = view[os.write(fd, view) :]
+        for piece in (raw,) if isinstance(raw, bytes) else raw.pieces():
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view) :]
         os.utime(fd, ns=(mtime_ns, mtime_ns))
         if callable(sync):
             sync(fd)

@@ -11,12 +11,14 @@ import errno
 import fcntl
 import os
 import zlib
+from contextlib import nullcontext
 from typing import NamedTuple
 
-from convsync_agent import fs, kernel, objects
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, kernel, objects, piecewise
+from convsync_agent.bulk import Content, digest_of, is_large
 from convsync_agent.keepsake import HeldFile, How
 from convsync_agent.model import Copy, Stamp
+from convsync_agent.piecewise import Held
 
 _FICLONE = 0x40049409  # Linux: one file shares the blocks of another (btrfs, xfs, bcachefs)
 _CANNOT = frozenset({
@@ -70,7 +72,7 @@ def _cloned(want: Wanted, leaf: str, dir_fd: int, place: str) -> HeldFile | None
             return None
         if not fs.same_file(fs.stamp_of(os.fstat(source)), want.stamp):
             raise fs.ChangedError
-        digest = want.digest or content_digest(_whole(temp)).hex()
+        digest = want.digest or _digest(temp).hex()
         os.rename(temp, os.path.join(place, digest + ".raw"))
     except BaseException:
         with contextlib.suppress(OSError):
@@ -98,8 +100,8 @@ def share_blocks(source: int, path: str) -> bool:
 
 
 def _packed(want: Wanted, leaf: str, dir_fd: int, place: str, *, sync: bool) -> HeldFile:
-    raw, stamp = fs.read_file(leaf, dir_fd)
-    digest = content_digest(raw).hex()
+    raw, stamp = _of_now(want, leaf, dir_fd)
+    digest = digest_of(raw).hex()
     if not fs.same_file(stamp, want.stamp) or want.digest not in {None, digest}:
         raise fs.ChangedError
     held = digest + ".gz"
@@ -107,27 +109,46 @@ def _packed(want: Wanted, leaf: str, dir_fd: int, place: str, *, sync: bool) -> 
     return _held(want, digest, held)
 
 
-def read(file: HeldFile, place: str) -> bytes:
-    """The content. Raises fs.ChangedError where it is not what was held; OSError."""
+def _of_now(want: Wanted, leaf: str, dir_fd: int) -> tuple[Content, Stamp]:
+    """A large file whose digest is known is read once: what is not that is told while it is compressed."""
+    if want.digest is not None and is_large(leaf, want.stamp.size):
+        if not fs.same_file(fs.stat_file(leaf, dir_fd), want.stamp):
+            raise fs.ChangedError
+        return piecewise.of_file(
+            lambda: nullcontext(dir_fd), leaf, want.stamp.size, bytes.fromhex(want.digest)
+        ), want.stamp
+    return piecewise.look(leaf, lambda: nullcontext(dir_fd))
+
+
+def read(file: HeldFile, place: str, *, now: bool = True) -> Content:
+    """The content. Raises fs.ChangedError where it is not what was held; OSError.
+
+    Not `now`: of what is large only who reads it is told.
+    """
     path = os.path.join(place, file.held)
-    if file.how is How.PACKED:
-        try:
-            return objects.read_object(path, file.digest)
-        except (ValueError, zlib.error):
-            raise fs.ChangedError from None
-    raw = _whole(path)
-    if content_digest(raw).hex() != file.digest:
+    if not now and is_large(file.name, file.size):
+        read_as = objects.inflated if file.how is How.PACKED else Held.pieces
+        return piecewise.of_file(
+            lambda: fs.opened_dir(place), file.held, file.size, bytes.fromhex(file.digest), read_as
+        )
+    try:
+        if file.how is How.PACKED:
+            return objects.content_of(path, file)
+        content = piecewise.look(file.held, lambda: fs.opened_dir(place), what=file.name)[0]
+    except (ValueError, zlib.error, fs.OddFileError):
+        raise fs.ChangedError from None
+    if digest_of(content).hex() != file.digest:
         raise fs.ChangedError
-    return raw
+    return content
 
 
 def _held(want: Wanted, digest: str, held: str) -> HeldFile:
     return HeldFile(want.name, digest, want.stamp.size, want.stamp.mtime_ns, held)
 
 
-def _whole(path: str) -> bytes:
+def _digest(path: str) -> bytes:
     with fs.opened_dir(os.path.dirname(path)) as fd:
         try:
-            return fs.read_file(os.path.basename(path), fd)[0]
+            return piecewise.digest_in(os.path.basename(path), fd)
         except fs.OddFileError:
             raise fs.ChangedError from None

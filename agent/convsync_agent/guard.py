@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from convsync_agent.bulk import Content
 from convsync_agent.chosen import Contents, fault_in, look, read_units
-from convsync_agent.content import metadata_contains
 from convsync_agent.contention import RETRY_SECONDS, lock_held, wait_for_lock
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, storage_problem
+from convsync_agent.growth import metadata_contains
 from convsync_agent.index import IndexEntry
 from convsync_agent.locks import SESSION, BusyError, HeldLock, conversation_lock
 from convsync_agent.model import INTENTS, METADATA, Copy, Digest, Presence, Projection, Root, Unit
@@ -42,7 +43,7 @@ class Guard:
         self.engine, self.site, self.conversation = engine, site, conversation
         self.lock, self.projection, self.tree = lock, projection, tree
         self.written = Restored()
-        self._dirty: dict[Unit, Sequence[tuple[str, bytes]]] = {}
+        self._dirty: dict[Unit, Sequence[tuple[str, Content]]] = {}
         self._open = True
 
     @property
@@ -54,7 +55,7 @@ class Guard:
         self._require_open()
         return look(self.engine, self.site, self.conversation)
 
-    def write(self, unit: Unit, files: Sequence[tuple[str, bytes]], projection: Projection) -> None:
+    def write(self, unit: Unit, files: Sequence[tuple[str, Content]], projection: Projection) -> None:
         """Make these files the unit, at the next flush. Raises Refused for what JP could not load."""
         self._require_open()
         fault = fault_in({unit: files})

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convsync_agent import fs, kernel, staging
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, kernel, piecewise, staging
 from convsync_agent.locks import HeldLock
 from convsync_agent.model import BASE_CONFIG
 from convsync_agent.scan import Place, View
@@ -67,7 +66,7 @@ def missing(new: Mapping[str, str], old: Mapping[str, str | None], there: Mappin
 def _digest(name: str, dir_fd: int) -> str | None:
     if fs.stat_file(name, dir_fd) is None:
         return None
-    return content_digest(fs.read_file(name, dir_fd)[0]).hex()
+    return piecewise.digest_in(name, dir_fd).hex()
 
 
 def _staged(conversation: int, wanted: Mapping[str, str], stage_fd: int) -> dict[str, str]:

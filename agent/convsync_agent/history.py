@@ -23,9 +23,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from convsync_agent import kept, kernel, objects, pruning
-from convsync_agent.digest import content_digest
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.durable import Batch, Durable
 from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
 from convsync_agent.kept import MANIFEST, VERSION, Kept, KeptFile, Listing, Manifest, Pruned
@@ -37,13 +38,8 @@ from convsync_agent.pressing import Pressing
 
 __all__ = ["History", "Kept", "KeptFile", "Listing", "Manifest", "Pruned"]
 
-README = "README"
+_T = TypeVar("_T")
 _WORKSPACE = re.compile(r"[0-9a-z]{1,64}")
-_README_TEXT = b"""\
-convsync keeps here what an overwrite would have lost. Look with `convsync history`, bring back with
-`convsync restore`. Without convsync: <workspace>/<conversation>/<version>/manifest.json lists the files of a
-version; the content of each is <workspace>/<conversation>/objects/<digest>.gz (gzip).
-"""
 
 
 class History:
@@ -77,7 +73,7 @@ class History:
         workspace: str,
         conversation: int,
         unit: Unit,
-        files: Sequence[tuple[str, bytes, int]],
+        files: Sequence[tuple[str, Content, int]],
         *,
         root: str,
         at_ms: int,
@@ -93,7 +89,7 @@ class History:
         """
         contents, known = sorted(files, key=lambda f: f[0]), digests or {}
         listed = tuple(
-            KeptFile(n, (known.get(n) or content_digest(raw)).hex(), len(raw), mtime) for n, raw, mtime in contents
+            KeptFile(n, (known.get(n) or digest_of(raw)).hex(), len(raw), mtime) for n, raw, mtime in contents
         )
         if unit is Unit.ALL or not kept.sound_names([f.name for f in listed]):
             raise ValueError("a version is one unit with at least one file, by relative names")
@@ -104,7 +100,7 @@ class History:
         with self.batch() as alone:
             return self._keep(manifest, rows, alone)
 
-    def _keep(self, manifest: Manifest, rows: Sequence[tuple[KeptFile, bytes]], batch: Batch) -> Kept:
+    def _keep(self, manifest: Manifest, rows: Sequence[tuple[KeptFile, Content]], batch: Batch) -> Kept:
         m, place = manifest, self._place(manifest.workspace, manifest.conversation)
         self._settle(place, batch)
         self._store(place, rows, batch)
@@ -143,11 +139,11 @@ class History:
         alone.named(os.path.dirname(path), ours=made or ours)  # else above the data directory, and not made by us
         if batch is None:
             alone.sync()
-        if path == self.base and not os.path.exists(os.path.join(path, README)):
-            objects.write(os.path.join(path, README), [_README_TEXT], batch.wrote if batch else kernel.fsync)
+        if path == self.base and not os.path.exists(os.path.join(path, kept.README)):
+            objects.write(os.path.join(path, kept.README), [kept.README_TEXT], batch.wrote if batch else kernel.fsync)
         self._durable.note({path: (os.stat(path).st_ino, 0)}, batch)
 
-    def _store(self, place: str, rows: Sequence[tuple[KeptFile, bytes]], batch: Batch) -> None:
+    def _store(self, place: str, rows: Sequence[tuple[KeptFile, Content]], batch: Batch) -> None:
         """An object that is there counts only if it gives back these very bytes; else it is written anew."""
         loose = dict[str, Stamp]()
         for entry, raw in rows:
@@ -225,23 +221,27 @@ class History:
 
     def read(self, workspace: str, conversation: int, version: str) -> list[tuple[str, bytes, int]]:
         """(name, content, mtime) of every file of a version, checked. Raises NotFound, StorageProblem."""
-        place = self._place(workspace, conversation)
-        where = id_text(conversation)
-        path = os.path.join(place, version)
+        return self._files(workspace, conversation, version, lambda path, f: objects.read_object(path, f.digest))
+
+    def contents(self, workspace: str, conversation: int, version: str) -> list[tuple[str, Content, int]]:
+        """The same, and what is large by pieces. Errors as for `read`."""
+        return self._files(workspace, conversation, version, objects.content_of)
+
+    def _files(
+        self, workspace: str, conversation: int, version: str, get: Callable[[str, KeptFile], _T]
+    ) -> list[tuple[str, _T, int]]:
+        place, where = self._place(workspace, conversation), id_text(conversation)
+        path, hint = os.path.join(place, version), f"convsync history {where}"
         if not VERSION.fullmatch(version) or not os.path.lexists(path):
-            raise NotFound("no such version", where=where, hint=f"convsync history {where}")
+            raise NotFound("no such version", where=where, hint=hint)
         try:
-            return [
-                (f.name, objects.read_object(object_path(place, f.digest), f.digest), f.mtime_ns)
-                for f in kept.load(place, workspace, conversation, version).files
-            ]
+            files = kept.load(place, workspace, conversation, version).files
+            return [(f.name, get(object_path(place, f.digest), f), f.mtime_ns) for f in files]
         except OSError as error:
             raise storage_problem(error, path, "read a kept version") from error
         except (ValueError, zlib.error) as error:
             reason = str(error) if isinstance(error, ValueError) else "damaged"
-            raise StorageProblem(
-                f"this kept version is {reason}", where=path, hint=f"convsync history {where}", code="io"
-            ) from error
+            raise StorageProblem(f"this kept version is {reason}", where=path, hint=hint, code="io") from error
 
     def holds(self, workspace: str, conversation: int, unit: Unit, digests: Sequence[str | bytes]) -> bool:
         """The content is there and durable: one version of this unit has these files and no others. Read through."""

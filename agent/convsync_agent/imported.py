@@ -12,19 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from convsync_agent import fs, kernel, place, staging
+from convsync_agent import fs, kernel, piecewise, place, staging
 from convsync_agent.attempt import attempt, barrier
+from convsync_agent.bulk import Content, is_large
 from convsync_agent.extras import parents, read_extra
 from convsync_agent.locks import HeldLock, conversation_lock
 from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
 from convsync_agent.plan import Import
 from convsync_agent.results import Done, Result, failed_with
 
-Read = Callable[[Copy, FileCopy], bytes]
+Read = Callable[[Copy, FileCopy], Content]
 
 
-def read_as_seen(copy: Copy, file: FileCopy) -> bytes:
-    """The bytes of one file, which has the stamp it was seen with. Raises ChangedError, OSError."""
+def read_as_seen(copy: Copy, file: FileCopy) -> Content:
+    """One file, which has the stamp it was seen with. Raises ChangedError, OSError; a large one when it is read."""
+    if file.digest is not None and file.stamp is not None and is_large(file.name, file.stamp.size):
+        return piecewise.of_copy(copy, file)
     with fs.opened_copy(copy) as fd:
         raw, stamp = fs.read_file(file.name, fd)
     if stamp != file.stamp:

@@ -21,6 +21,12 @@ from convsync_agent.plan import Problem
 
 _T = TypeVar("_T")
 
+README = "README"
+README_TEXT = b"""\
+convsync keeps here what an overwrite would have lost. Look with `convsync history`, bring back with
+`convsync restore`. Without convsync: <workspace>/<conversation>/<version>/manifest.json lists the files of a
+version; the content of each is <workspace>/<conversation>/objects/<digest>.gz (gzip).
+"""
 SCHEMA = 1
 MANIFEST = "manifest.json"
 VERSION = re.compile(r"([0-9]{1,15})-(stream|metadata|extras)-[0-9a-f]{8}")

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from convsync_agent import fs, locks
-from convsync_agent.content import metadata_contains, stream_contains
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, growth, locks, piecewise
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.errors import kind_of, reason_of
 from convsync_agent.extras import digest_of_extra
 from convsync_agent.history import History
@@ -38,7 +37,7 @@ from convsync_agent.observe import Contents
 from convsync_agent.plan import Keep
 from convsync_agent.scan import Place, View
 from convsync_agent.site import Site
-from convsync_agent.summary import count_events
+from convsync_agent.stream_json import count
 
 MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
 MOST_KEPT = 1024  # contents remembered as kept; each cycle goes through them
@@ -95,7 +94,7 @@ class Knower:
             raw = {d: self._compared(c, unit, same_base=same_base) for d, c in variants.items()}
         except (OSError, fs.ChangedError, fs.OddFileError):
             return set()  # not known to be contained: then the loser is kept
-        check = _stream_in if unit is Unit.STREAM else _metadata_in
+        check = self._stream_in if unit is Unit.STREAM else _metadata_in
         if any(c.root.is_silo for c in copies):
             # Only the newest can win; an import may also prefer an older copy that contains all others.
             newest, *older = raw
@@ -111,21 +110,29 @@ class Knower:
             if inner != outer and check(raw[outer], raw[inner])
         }
 
-    def _compared(self, copy: Copy, unit: Unit, *, same_base: bool) -> dict[str, bytes]:
+    def _stream_in(self, outer: dict[str, Content], inner: dict[str, Content]) -> bool:
+        """What cannot be read to its end is not known to be contained: then the loser is kept."""
+        one, other = (outer.get(BASE_CONFIG), outer[EVENTS]), (inner.get(BASE_CONFIG), inner[EVENTS])
+        try:
+            return growth.contains(one, other, self.contents.grown)
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return False
+
+    def _compared(self, copy: Copy, unit: Unit, *, same_base: bool) -> dict[str, Content]:
         """The files of a unit; a base config that all have is not read, and is equal."""
         files = [f for f in copy.unit(unit).files if f.stamp]
-        alike = {BASE_CONFIG: b"{}"} if same_base else {}
+        alike: dict[str, Content] = {BASE_CONFIG: b"{}"} if same_base else {}
         return {f.name: alike[f.name] if f.name in alike else self.contents.read(copy, f) for f in files}
 
-    def read(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
+    def read(self, copy: Copy, unit: Unit) -> dict[str, Content]:
         """The files of a unit as they were looked at. Raises fs.ChangedError, OSError."""
         return {f.name: self.contents.read(copy, f) for f in copy.unit(unit).files if f.stamp}
 
     # -- the history --------------------------------------------------------------
 
-    def keep(self, workspace: str, copy: Copy, unit: Unit, files: Sequence[tuple[str, bytes, int]], why: str) -> None:
+    def keep(self, workspace: str, copy: Copy, unit: Unit, files: Sequence[tuple[str, Content, int]], why: str) -> None:
         """Put a losing or unsaved unit into the history; durable when this returns (R4)."""
-        events = next((count_events(raw) for name, raw, _ in files if name == EVENTS), None)
+        events = next((count(raw) for name, raw, _ in files if name == EVENTS), None)
         valid = unit is Unit.EXTRAS or copy.unit(unit).grade is Grade.VALID
         self.history.keep(
             workspace,
@@ -171,11 +178,11 @@ class Knower:
 
     def saver(
         self, site: Site, why: str = "found in staging", *, roots: bool = True
-    ) -> Callable[[Root, int, str, bytes, int], None]:
+    ) -> Callable[[Root, int, str, Content, int], None]:
         """Keeps one stray file of staging, unless the history has these very bytes, or with `roots` any root."""
 
-        def save(root: Root, conversation: int, file: str, raw: bytes, mtime_ns: int) -> None:
-            digest = content_digest(raw)
+        def save(root: Root, conversation: int, file: str, raw: Content, mtime_ns: int) -> None:
+            digest = digest_of(raw)
             if self.history.has_content(site.id, conversation, digest.hex()):
                 return
             if roots and _somewhere(site, conversation, file, digest):
@@ -267,16 +274,12 @@ def _digested(snapshot: Snapshot, wanted: set[tuple[int, str]]) -> Snapshot:
     return replace(snapshot, copies=copies)
 
 
-def _longer(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
+def _longer(outer: dict[str, Content], inner: dict[str, Content]) -> bool:
     return sum(map(len, outer.values())) > sum(map(len, inner.values()))
 
 
-def _stream_in(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
-    return stream_contains((outer.get(BASE_CONFIG), outer[EVENTS]), (inner.get(BASE_CONFIG), inner[EVENTS]))
-
-
-def _metadata_in(outer: dict[str, bytes], inner: dict[str, bytes]) -> bool:
-    return metadata_contains(outer[METADATA], inner[METADATA])
+def _metadata_in(outer: dict[str, Content], inner: dict[str, Content]) -> bool:
+    return growth.metadata_contains(outer[METADATA], inner[METADATA])
 
 
 def _somewhere(site: Site, conversation: int, file: str, digest: bytes) -> bool:
@@ -286,9 +289,9 @@ def _somewhere(site: Site, conversation: int, file: str, digest: bytes) -> bool:
             try:
                 where = fs.opened_partition(view.root.path, archived=place.archived)
                 with where as part, fs.opened_dir(place.name, dir_fd=part) as fd:
-                    raw, _ = fs.read_file(file, fd)
+                    found = piecewise.digest_in(file, fd)
             except (OSError, fs.ChangedError, fs.OddFileError):
                 continue
-            if content_digest(raw) == digest:
+            if found == digest:
                 return True
     return False

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from convsync_agent import fs, githead, layout, registry
+from convsync_agent import fs, githead, layout, piecewise, registry
 from convsync_agent.contest import OUT_OF_REACH
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused
 from convsync_agent.extras import read_extra
@@ -200,10 +199,10 @@ def _trashed(engine: Engine, site: Site, tree: Tree) -> list[Trouble]:
 def _is_kept(engine: Engine, site: Site, conversation: int, name: str, trash: int) -> bool:
     try:
         with fs.opened_dir(name, dir_fd=trash) as fd:
-            raws = [fs.read_file(f, fd)[0] for f in fs.list_names(fd) if f != "TRASHED.md"]
+            found = [piecewise.digest_in(f, fd).hex() for f in fs.list_names(fd) if f != "TRASHED.md"]
     except (OSError, fs.ChangedError, fs.OddFileError):
         return False
-    return all(engine.history.has_content(site.id, conversation, content_digest(raw).hex()) for raw in raws)
+    return all(engine.history.has_content(site.id, conversation, digest) for digest in found)
 
 
 def _fingerprint(tree: Tree) -> tuple[object, ...]:

@@ -13,9 +13,12 @@ import secrets
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from convsync_agent import kernel
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, kernel
+from convsync_agent.bulk import Bulk, Content, Piece, is_large
+from convsync_agent.digest import content_digest, digest_of_all
+from convsync_agent.piecewise import Held, of_file
 
 OBJECTS = "objects"
 TEMP = ".tmp-"
@@ -40,12 +43,11 @@ def object_path(place: str, digest: str) -> str:
     return os.path.join(place, OBJECTS, digest + ".gz")
 
 
-def stored(raw: bytes) -> Iterator[bytes]:
+def stored(content: Content) -> Iterator[bytes]:
     """As gzip of level 0, nothing compressed: as fast as copying. `pressing` makes it small when there is time."""
     deflate = zlib.compressobj(0, zlib.DEFLATED, _GZIP)
-    view = memoryview(raw)
-    for at in range(0, len(raw), _CHUNK):
-        yield deflate.compress(view[at : at + _CHUNK])
+    for piece in _chunks(content):
+        yield deflate.compress(piece)
     yield deflate.flush()
 
 
@@ -59,9 +61,17 @@ def is_stored(path: str) -> bool:
     return len(head) > _HEAD and not head[_HEAD] & 0b110
 
 
-def compressed(raw: bytes) -> Iterator[bytes]:
-    view = memoryview(raw)
-    return squeezed((view[at : at + _CHUNK] for at in range(0, len(raw), _CHUNK)), len(raw))
+def compressed(content: Content) -> Iterator[bytes]:
+    return squeezed(_chunks(content), len(content))
+
+
+def _chunks(content: Content) -> Iterator[Piece]:
+    if isinstance(content, Bulk):
+        yield from content.pieces()
+        return
+    view = memoryview(content)
+    for at in range(0, len(content), _CHUNK):
+        yield view[at : at + _CHUNK]
 
 
 def squeezed(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[bytes]:
@@ -82,6 +92,38 @@ def read_object(path: str, digest: str) -> bytes:
     return content.getvalue()
 
 
+class Described(Protocol):
+    """What a manifest says of one file."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+def content_of(path: str, file: Described) -> Content:
+    """The same, of any size: a large one is checked now, and read again by whoever needs it."""
+    digest = file.digest
+    if not is_large(file.name, file.size):
+        return read_object(path, digest)
+    with opened(path) as fd:
+        if not same_digest(digest)(pieces(fd)):
+            raise ValueError("damaged")
+
+    directory, name = os.path.split(path)
+    return of_file(lambda: fs.opened_dir(directory), name, file.size, bytes.fromhex(digest), inflated)
+
+
+def inflated(file: Held) -> Iterator[Piece]:
+    """The content of an object that is open. Raises fs.ChangedError where it is damaged."""
+    try:
+        yield from pieces(file.fd)
+    except zlib.error:
+        raise fs.ChangedError from None
+
+
 def look_at(path: str, check: Check, passed: Callable[[int, Stamp], None]) -> Stamp | None:
     """The stamp of an object whose content passes the check; `passed` gets its descriptor then. Raises OSError."""
     try:
@@ -95,8 +137,10 @@ def look_at(path: str, check: Check, passed: Callable[[int, Stamp], None]) -> St
         return None
 
 
-def same_bytes(raw: bytes) -> Check:
+def same_bytes(raw: Content) -> Check:
     """Checks for these very bytes, without a second copy of them."""
+    if isinstance(raw, Bulk):
+        return same_digest(raw.digest.hex())
 
     def check(pieces: Iterator[bytes]) -> bool:
         at = 0
@@ -110,7 +154,7 @@ def same_bytes(raw: bytes) -> Check:
 
 
 def same_digest(digest: str) -> Check:
-    return lambda pieces: content_digest(_joined(pieces).getbuffer()).hex() == digest
+    return lambda pieces: digest_of_all(pieces).hex() == digest
 
 
 def _joined(pieces: Iterator[bytes]) -> io.BytesIO:
@@ -124,7 +168,9 @@ def pieces(fd: int) -> Iterator[bytes]:
     """The content of an object, piece by piece; zlib checks its sum at the end."""
     inflate = zlib.decompressobj(_GZIP)
     while chunk := os.read(fd, 1 << 16):
-        yield inflate.decompress(chunk)
+        while chunk:
+            yield inflate.decompress(chunk, _CHUNK)
+            chunk = inflate.unconsumed_tail
     if not inflate.eof:
         raise zlib.error("cut short")
 

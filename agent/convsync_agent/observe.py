@@ -8,7 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from convsync_agent import fs, kernel
+from convsync_agent import fs, kernel, piecewise
+from convsync_agent.appraisal import appraise
+from convsync_agent.bulk import Content, is_large
 from convsync_agent.content import check_base_config, check_continued, check_events, check_metadata
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import kind_of, reason_of
@@ -35,6 +37,7 @@ DRAFT = "QUERY_MESSAGE.md"
 MAX_DEPTH = 8
 CACHE_FILES = 4096
 MEMORY_LIMIT = 64 << 20
+HELD_FILES = 8
 
 
 @dataclass(slots=True)
@@ -43,20 +46,30 @@ class Contents:
 
     limit: int = MEMORY_LIMIT
     _size: int = 0
+    grown: set[tuple[bytes, bytes]] = field(default_factory=set)  # digests; the second stream begins with the first
     _raw: dict[bytes, bytes] = field(default_factory=dict)
+    _held: dict[bytes, piecewise.Held] = field(default_factory=dict)
 
     def put(self, digest: bytes, raw: bytes) -> None:
         if digest not in self._raw and self._size + len(raw) <= self.limit:
             self._raw[digest] = raw
             self._size += len(raw)
 
+    def hold(self, digest: bytes, file: piecewise.Held) -> None:
+        """The same of a large file: whoever replaces it while it is copied, it is what was looked at."""
+        if len(self._held) < HELD_FILES:
+            self._held[digest] = file
+
     def get(self, digest: bytes | None) -> bytes | None:
         return self._raw.get(digest) if digest is not None else None
 
-    def read(self, copy: Copy, file: FileCopy) -> bytes:
-        """The bytes of a file as it was looked at, digest checked. Raises fs.ChangedError, OSError."""
+    def read(self, copy: Copy, file: FileCopy) -> Content:
+        """A file as it was looked at, digest checked; a large one when it is read. Raises fs.ChangedError, OSError."""
         raw = self.get(file.digest)
         if raw is None:
+            if file.digest is not None and file.stamp is not None and is_large(file.name, file.stamp.size):
+                held = self._held.get(file.digest)
+                return piecewise.of_copy(copy, file) if held is None else held.content(file.digest)
             with fs.opened_copy(copy) as fd:
                 raw, _ = fs.read_file(file.name, fd)
             if file.digest is None or content_digest(raw) != file.digest:
@@ -65,6 +78,8 @@ class Contents:
         return raw
 
     def clear(self) -> None:
+        self.grown.clear()
+        self._held.clear()
         self._raw.clear()
         self._size = 0
 
@@ -222,14 +237,31 @@ class Eye:
         old = self.settling or self.now() - stamp.ctime_ns > FINE_GRANULE_NS
         if cached and old and cached.stamp == stamp and cached.packed is packed:
             return cached
-        raw, at = fs.read_file(key[2], fd)
-        if at != stamp:
-            raise fs.ChangedError
-        digest = content_digest(raw)
-        self.contents.put(digest, raw)
-        fact = Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
+        if is_large(key[2], stamp.size):
+            fact = self._large(key, fd, stamp, packed=packed)
+        else:
+            raw, at = fs.read_file(key[2], fd)
+            if at != stamp:
+                raise fs.ChangedError
+            digest = content_digest(raw)
+            self.contents.put(digest, raw)
+            fact = Fact(stamp, digest, self._verdict(key, raw, digest, packed=packed), packed)
         self._note(key, fact)
         return fact
+
+    def _large(self, key: tuple[str, int, str], fd: int, stamp: Stamp, *, packed: bool) -> Fact:
+        """The same of a file that is not in memory as a whole, nor in `contents`."""
+        _, conversation, name = key
+        before = self._before(conversation, packed=packed) if name == EVENTS else None
+        file = piecewise.Held(name, fd)
+        if file.stamp != stamp:
+            raise fs.ChangedError
+        found = appraise(name, file, packed, before, lambda digest: self._verdicts.get((name, digest, packed)))
+        self.contents.hold(found.digest, file)
+        if found.grown_from is not None:
+            self.contents.grown.add((found.grown_from, found.digest))
+        self._judged((name, found.digest, packed), found.fault)
+        return Fact(stamp, found.digest, found.fault, packed)
 
     def _verdict(self, key: tuple[str, int, str], raw: bytes, digest: bytes, *, packed: bool) -> str:
         """'' or what is wrong. The same bytes are in several roots, and parsing them is the dearest of all."""
@@ -237,13 +269,19 @@ class Eye:
         known = self._verdicts.get((name, digest, packed))
         if known is None:
             before = self._before(conversation, packed=packed) if name == EVENTS else None
-            known = _check(name, raw, packed=packed) if before is None else check_continued(raw, before, packed)
-            self._verdicts[name, digest, packed] = known
-            if len(self._verdicts) > CACHE_FILES:
-                self._verdicts.popitem(last=False)
+            if isinstance(before, bytes):  # a large one is longer than these bytes
+                known = check_continued(raw, before, packed)
+            else:
+                known = _check(name, raw, packed=packed)
+            self._judged((name, digest, packed), known)
         return known
 
-    def _before(self, conversation: int, *, packed: bool) -> bytes | None:
+    def _judged(self, key: tuple[str, bytes, bool], fault: str) -> None:
+        self._verdicts[key] = fault
+        if len(self._verdicts) > CACHE_FILES:
+            self._verdicts.popitem(last=False)
+
+    def _before(self, conversation: int, *, packed: bool) -> Content | None:
         """The durable events, where they are valid: most streams that change have grown from them."""
         durable = self.durable.get(conversation)
         if durable is None or durable.stream.grade is not Grade.VALID:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, staging
+from convsync_agent.bulk import Content
 from convsync_agent.fs import ChangedError
 from convsync_agent.locks import HeldLock
 from convsync_agent.model import BASE_CONFIG, Copy, FileCopy, Stamp, Unit, UnitCopy
@@ -56,9 +57,9 @@ def plan_files(source: UnitCopy, target: UnitCopy) -> tuple[list[FileCopy], list
 
 
 def stage(
-    job: Job, read: Callable[[Copy, FileCopy], bytes], fd: int, *, sync: bool | Callable[[int], None] = False
+    job: Job, read: Callable[[Copy, FileCopy], Content], fd: int, *, sync: bool | Callable[[int], None] = False
 ) -> None:
-    """Write the winner's files into the staging directory. `read(copy, file)` checks the digest."""
+    """Write the winner's files into the staging directory. `read(copy, file)` has the digest checked."""
     action = job.action
     source, target = action.source.unit(action.unit), action.target.unit(action.unit)
     write, job.removals = plan_files(source, target)

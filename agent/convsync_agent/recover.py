@@ -7,8 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convsync_agent import abandoned, fs, halfway, kernel, locks, staging
-from convsync_agent.digest import content_digest
+from convsync_agent import abandoned, fs, halfway, kernel, locks, piecewise, staging
 from convsync_agent.engine import Engine
 from convsync_agent.locks import BusyError, conversation_lock
 from convsync_agent.model import BASE_CONFIG, EVENTS
@@ -72,7 +71,7 @@ def _set_ages(view: View, conversation: int, unit: Mapping[str, Any]) -> None:
     for place in view.listing.places(conversation):
         where = fs.opened_partition(view.root.path, archived=place.archived)
         with where as part, fs.opened_dir(place.name, dir_fd=part) as fd:
-            there = {n: content_digest(fs.read_file(n, fd)[0]).hex() for n in unit["digests"]}
+            there = {n: piecewise.digest_in(n, fd).hex() for n in unit["digests"]}
             packed = EVENTS in there and BASE_CONFIG not in there
             if packed and fs.stat_file(BASE_CONFIG, fd) is not None:
                 continue  # the loser's base config is still there: the true age would let this mixture win

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from convsync_agent import fs, kernel, locks, names, safety, scan, staging
+from convsync_agent.bulk import whole
 from convsync_agent.content import expires_at, title_of
 from convsync_agent.contest import fit
 from convsync_agent.expiring import Expiring
@@ -152,7 +153,7 @@ class Removals:
             kept = self.shelter.read(workspace, conversation, {METADATA})
         except (OSError, ValueError, fs.ChangedError):
             return False
-        own = expires_at(kept[0][1]) if kept else None
+        own = expires_at(whole(kept[0][1])) if kept else None
         return own is not None and own <= missed_ns
 
     def _has_kept(self, workspace: str, conversation: int) -> bool:

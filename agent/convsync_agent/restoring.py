@@ -19,10 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs, kernel
+from convsync_agent.bulk import digest_of
 from convsync_agent.chosen import Contents, being_written, completed, look
 from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.contest import OUT_OF_REACH
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import Refused, StorageProblem, storage_problem
 from convsync_agent.extras import digest_of_extra, read_extra
@@ -292,7 +292,11 @@ def laid_out(data_dir: str, conversation: int, contents: Contents) -> Iterator[C
     _sweep(data_dir)
     top = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=data_dir)
     try:
-        yield _write(Root(Kind.WORKTREE, top), conversation, contents)
+        try:
+            copy = _write(Root(Kind.WORKTREE, top), conversation, contents)
+        except fs.ChangedError:  # of what is large, and was being written since it was looked at
+            raise being_written(conversation) from None
+        yield copy
     finally:
         shutil.rmtree(top, ignore_errors=True)
 
@@ -314,9 +318,9 @@ def _write(root: Root, conversation: int, contents: Contents) -> Copy:
                     fs.make_dir(part, fd)
                     fd = stack.enter_context(fs.opened_dir(part, dir_fd=fd))
                 stamp = fs.write_new(last, raw, fd, mtime_ns=now, sync=False)
-            copies[file] = FileCopy(file, stamp, content_digest(raw))
+            copies[file] = FileCopy(file, stamp, digest_of(raw))
             if unit is Unit.EXTRAS:
-                extras.append(Extra(file, stamp, content_digest(raw)))
+                extras.append(Extra(file, stamp, digest_of(raw)))
         if unit in units:
             units[unit] = replace(units[unit], files=tuple(copies.get(f.name, f) for f in units[unit].files))
     stream, metadata = units[Unit.STREAM], units[Unit.METADATA]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from convsync_agent.bulk import Content
 from convsync_agent.errors import UNWRITTEN, kind_of, reason_of
 from convsync_agent.model import Copy, Root, Unit
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Problem, Update, target_of
@@ -29,7 +30,7 @@ class Failed:
 
 
 Result = Done | Postponed | Failed
-Keeper = Callable[[Copy, Unit, Sequence[tuple[str, bytes, int]], str], None]
+Keeper = Callable[[Copy, Unit, Sequence[tuple[str, Content, int]], str], None]
 """Puts (copy, unit, files, why) into the history, durable when it returns."""
 
 

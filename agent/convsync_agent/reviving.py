@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from convsync_agent import fs, layout
+from convsync_agent.bulk import Content
 from convsync_agent.chosen import being_written, look
 from convsync_agent.contention import lock_held, wait_for_lock
 from convsync_agent.engine import Engine
@@ -83,7 +84,7 @@ def there_already(conversation: int) -> Refused:
     )
 
 
-def read_kept(shelter: Shelter, workspace: str, conversation: int) -> list[tuple[str, bytes, int]]:
+def read_kept(shelter: Shelter, workspace: str, conversation: int) -> list[tuple[str, Content, int]]:
     """(name, content, mtime ns) of every file of the kept copy. Raises NotFound, StorageProblem."""
     try:
         return shelter.read(workspace, conversation)

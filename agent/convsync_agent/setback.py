@@ -11,13 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from convsync_agent.content import last_activated, metadata_contains, stream_contains
+from convsync_agent import growth
+from convsync_agent.bulk import Content, whole
+from convsync_agent.content import last_activated
 from convsync_agent.errors import ConvsyncError
 from convsync_agent.keepsake import Keepsake
 from convsync_agent.kept import Manifest
 from convsync_agent.model import BASE_CONFIG, BOTH, EVENTS, MANAGED, METADATA, UNIT_FILES, Copy, Unit
 from convsync_agent.state import Attention
-from convsync_agent.summary import count_events
+from convsync_agent.stream_json import count
 
 if TYPE_CHECKING:
     from convsync_agent.engine import Engine
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 WHY = "replaced"
 WENT_BACK = "the durable copy was replaced by content that lacks what it held; that is in the history"
-Files = Mapping[str, tuple[bytes, int]]
+Files = Mapping[str, tuple[Content, int]]
 
 
 def save(engine: Engine, site: Site, copy: Copy) -> None:
@@ -64,7 +66,7 @@ def _older(unit: Unit, new: Files, old: Files) -> bool:
         return True
     if unit is Unit.STREAM:
         return False
-    mine, theirs = last_activated(new[METADATA][0]), last_activated(old[METADATA][0])
+    mine, theirs = last_activated(whole(new[METADATA][0])), last_activated(whole(old[METADATA][0]))
     return mine is not None and theirs is not None and mine < theirs
 
 
@@ -74,7 +76,7 @@ def _versions(engine: Engine, site: Site, copy: Copy, unit: Unit) -> list[Manife
 
 def _version_contains(engine: Engine, site: Site, version: Manifest, old: Files) -> bool:
     try:
-        rows = engine.history.read(site.id, version.conversation, version.version)
+        rows = engine.history.contents(site.id, version.conversation, version.version)
     except ConvsyncError:
         return False  # damaged, or pruned at this moment: then it holds nothing
     return version.valid and _contains(version.unit, {name: (raw, mtime) for name, raw, mtime in rows}, old)
@@ -84,13 +86,13 @@ def _contains(unit: Unit, outer: Files, inner: Files) -> bool:
     if {n: raw for n, (raw, _) in outer.items()} == {n: raw for n, (raw, _) in inner.items()}:
         return True
     if unit is Unit.METADATA:
-        return metadata_contains(outer[METADATA][0], inner[METADATA][0])
+        return growth.metadata_contains(outer[METADATA][0], inner[METADATA][0])
     one, two = ((f[BASE_CONFIG][0] if BASE_CONFIG in f else None, f[EVENTS][0]) for f in (outer, inner))
-    return stream_contains(one, two)
+    return growth.contains(one, two)
 
 
 def _kept_files(engine: Engine, site: Site, have: Keepsake, names: tuple[str, ...]) -> Files:
-    rows = engine.vault.shelter.read(site.id, have.conversation, names)
+    rows = engine.vault.shelter.read(site.id, have.conversation, names, now=False)
     return {name: (raw, mtime) for name, raw, mtime in rows}
 
 
@@ -118,5 +120,5 @@ def _keep(engine: Engine, site: Site, copy: Copy, unit: Unit, files: Files) -> N
         at_ms=time.time_ns() // 1_000_000,
         why=WHY,
         valid=True,
-        events=count_events(files[EVENTS][0]) if EVENTS in files else None,
+        events=count(files[EVENTS][0]) if EVENTS in files else None,
     )

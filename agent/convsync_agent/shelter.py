@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from convsync_agent import fs, grip, keepsake, kernel, objects
 from convsync_agent import plot as places
+from convsync_agent.bulk import Content
 from convsync_agent.keepsake import MANIFEST, HeldFile, Keepsake
 from convsync_agent.model import Copy
 from convsync_agent.plan import Problem
@@ -146,15 +147,16 @@ class Shelter:
         return _load(self._place(workspace, conversation))
 
     def read(
-        self, workspace: str, conversation: int, names: Container[str] | None = None
-    ) -> list[tuple[str, bytes, int]]:
+        self, workspace: str, conversation: int, names: Container[str] | None = None, *, now: bool = True
+    ) -> list[tuple[str, Content, int]]:
         """(name, content, mtime ns) of every file kept, or of those of these names.
 
-        Raises FileNotFoundError where nothing is kept, fs.ChangedError where content is not what was kept.
+        Raises FileNotFoundError where nothing is kept, fs.ChangedError where content is not what was kept; not `now`,
+        of what is large only when it is read.
         """
         place, have = self._kept(workspace, conversation)
         chosen = [f for f in have.files if names is None or f.name in names]
-        return [(f.name, grip.read(f, place.path), f.mtime_ns) for f in chosen]
+        return [(f.name, grip.read(f, place.path, now=now), f.mtime_ns) for f in chosen]
 
     def restore_into(self, workspace: str, conversation: int, dir_fd: int, *, sync: bool) -> Keepsake:
         """Build every kept file, with its true mtime, in a directory that nobody reads yet. Nothing is overwritten.
@@ -163,7 +165,7 @@ class Shelter:
         """
         place, have = self._kept(workspace, conversation)
         for file in have.files:
-            raw = grip.read(file, place.path)
+            raw = grip.read(file, place.path, now=False)
             with contextlib.ExitStack() as stack:
                 *above, leaf = file.name.split("/")
                 fd = dir_fd

@@ -17,11 +17,11 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
 
-from convsync_agent import fs, kernel
-from convsync_agent.digest import content_digest
+from convsync_agent import fs, kernel, piecewise
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.layout import STAGING
 from convsync_agent.model import Root, Stamp
 
@@ -32,7 +32,7 @@ NAME_BYTES = 150  # of the file's own name: 255 is what a file system takes, and
 NAME = re.compile(r"^c(?P<conversation>\d+)\.(?P<pid>\d+)\.(?P<serial>\d+)\.(?P<file>.+)$")
 _serial = itertools.count(1)
 
-Saver = Callable[[Root, int, str, bytes, int], None]
+Saver = Callable[[Root, int, str, Content, int], None]
 """Keeps (root, conversation, file name, bytes, mtime) in the history unless it is safe elsewhere."""
 
 
@@ -157,8 +157,8 @@ def settle(retired: Retired, save: Saver) -> Retired | None:
                 return retired
             if _being_written(retired.name, fd):
                 return retired._replace(since=time.monotonic())
-            raw, stamp = fs.read_file(retired.name, fd)
-            if content_digest(raw) != retired.digest:
+            raw, stamp = piecewise.look(retired.name, lambda: nullcontext(fd))
+            if digest_of(raw) != retired.digest:
                 save(retired.root, retired.conversation, retired.file, raw, stamp.mtime_ns)
             os.unlink(retired.name, dir_fd=fd)
     except FileNotFoundError:
@@ -212,7 +212,7 @@ def _clear(root: Root, name: str, fd: int, save: Saver) -> int:
         if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
             _clear_dir(root, conversation, name, fd, save)
             return 1
-        raw, stamp = fs.read_file(name, fd)
+        raw, stamp = piecewise.look(name, lambda: nullcontext(fd))
         save(root, conversation, said.file, raw, stamp.mtime_ns)
         os.unlink(name, dir_fd=fd)
     except (OSError, fs.ChangedError, fs.OddFileError):
@@ -227,7 +227,7 @@ def _clear_dir(root: Root, conversation: int, name: str, fd: int, save: Saver, *
             if stat.S_ISDIR(os.stat(file, dir_fd=sub, follow_symlinks=False).st_mode):
                 _clear_dir(root, conversation, file, sub, save, prefix=f"{prefix}{file}/")
                 continue
-            raw, stamp = fs.read_file(file, sub)
+            raw, stamp = piecewise.look(file, lambda: nullcontext(sub))
             save(root, conversation, prefix + file, raw, stamp.mtime_ns)
             os.unlink(file, dir_fd=sub)
     os.rmdir(name, dir_fd=fd)

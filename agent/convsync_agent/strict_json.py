@@ -10,9 +10,10 @@ import json
 from typing import Any, NoReturn
 
 DEPTH = 127  # serde_json gives up at the 128th level
+DEEP, HALF = f"nested deeper than {DEPTH}", "half a surrogate pair"
 _INFINITE = float("inf")
 _LONGEST_INT = 300  # digits; any shorter integer is a finite float
-_MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+MARKERS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
 class NotJson(ValueError):
@@ -43,7 +44,7 @@ def _constant(_: str) -> NoReturn:
     raise NotJson("NaN or Infinity is no JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_int=_integer, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_int=_integer, parse_constant=_constant)
 
 
 def parse(raw: bytes) -> Any:
@@ -52,15 +53,15 @@ def parse(raw: bytes) -> Any:
         raise NotJson("empty")
     text = _text(raw)
     try:
-        value = _DECODER.decode(text)
+        value = DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise NotJson(_where(text, error)) from None
     except RecursionError:
-        raise NotJson(f"nested deeper than {DEPTH}") from None
+        raise NotJson(DEEP) from None
     if depth(value) > DEPTH:  # cheaper than counting brackets first
-        raise NotJson(f"nested deeper than {DEPTH}")
-    if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw) and not _encodes(value):
-        raise NotJson("half a surrogate pair")
+        raise NotJson(DEEP)
+    if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw) and not encodes(value):
+        raise NotJson(HALF)
     return value
 
 
@@ -102,7 +103,7 @@ def _where(text: str, error: json.JSONDecodeError) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         return f"line {line}: NUL bytes"
-    if text.startswith(_MARKERS, error.pos):
+    if text.startswith(MARKERS, error.pos):
         return f"line {error.lineno}: a merge conflict marker"
     cut = error.msg.startswith("Unterminated string") or not text[error.pos :].strip()
     return f"line {error.lineno}: not JSON" + (" (cut off?)" if cut else "")
@@ -123,7 +124,7 @@ def depth(value: Any) -> int:
     return levels
 
 
-def _encodes(value: Any) -> bool:
+def encodes(value: Any) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

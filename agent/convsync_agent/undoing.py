@@ -58,7 +58,7 @@ def contents_of(engine: Engine, site: Site, conversation: int, versions: Sequenc
     """The files of some versions, each of another unit. Raises Refused where JP could not load one of them."""
     contents = {}
     for one in versions:
-        files = [(name, raw) for name, raw, _ in engine.history.read(site.id, conversation, one.version)]
+        files = [(name, raw) for name, raw, _ in engine.history.contents(site.id, conversation, one.version)]
         fault = fault_in({one.unit: files})
         if fault:
             name = id_text(conversation)

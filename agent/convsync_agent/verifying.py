@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from convsync_agent import fs, layout, scan
-from convsync_agent.content import metadata_contains, stream_contains
-from convsync_agent.digest import content_digest
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.errors import StorageProblem, kind_of, reason_of
 from convsync_agent.extras import read_extra
+from convsync_agent.growth import contains, metadata_contains
 from convsync_agent.history import History
 from convsync_agent.knowledge import Knower
 from convsync_agent.model import (
@@ -232,7 +232,7 @@ class Reader:
         for version in self.history.versions(self.site.id, copy.conversation):
             if version.unit is unit and version.digest == copy.unit(unit).digest:
                 try:
-                    self.history.read(self.site.id, copy.conversation, version.version)
+                    self.history.contents(self.site.id, copy.conversation, version.version)
                 except StorageProblem:
                     continue
                 return True
@@ -247,15 +247,19 @@ class Reader:
             return METADATA in theirs and metadata_contains(ours[METADATA], theirs[METADATA])
         if EVENTS not in theirs:
             return False
-        return stream_contains((ours.get(BASE_CONFIG), ours[EVENTS]), (theirs.get(BASE_CONFIG), theirs[EVENTS]))
+        one, other = ((files.get(BASE_CONFIG), files[EVENTS]) for files in (ours, theirs))
+        try:
+            return contains(one, other)
+        except (OSError, fs.ChangedError, fs.OddFileError):
+            return False
 
-    def _bytes(self, copy: Copy, unit: Unit) -> dict[str, bytes]:
+    def _bytes(self, copy: Copy, unit: Unit) -> dict[str, Content]:
         state: UnitCopy = copy.unit(unit)
-        found = {}
+        found: dict[str, Content] = {}
         for file in state.files:
             if file.stamp is None:
                 continue
-            raw = self.contents.get(file.digest)
+            raw: Content | None = self.contents.get(file.digest)
             if raw is None:
                 raw, at = read_extra(copy, Extra(file.name, file.stamp))
                 if at != file.stamp:
@@ -276,7 +280,7 @@ class Reader:
                 where = copy.root.path.removesuffix("/" + layout.STORE)
                 found.troubles.append(Trouble(copy.conversation, where, kind, "an extra file cannot be read"))
                 continue
-            digests[extra.path] = content_digest(raw).hex()
+            digests[extra.path] = digest_of(raw).hex()
             found.files += 1
             found.bytes += len(raw)
             found.rows.add((id_text(copy.conversation), extra.path, digests[extra.path]))

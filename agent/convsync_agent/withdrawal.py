@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 
-from convsync_agent import fs, kernel, staging
+from convsync_agent import fs, kernel, piecewise, staging
+from convsync_agent.bulk import Content, digest_of
 from convsync_agent.chosen import being_written
 from convsync_agent.contention import lock_held
-from convsync_agent.digest import content_digest
 from convsync_agent.engine import Engine
 from convsync_agent.errors import StorageProblem
 from convsync_agent.locks import HeldLock
@@ -23,7 +24,7 @@ from convsync_agent.plan import Action, Keep, Plan
 from convsync_agent.results import Done, Failed, Result
 from convsync_agent.site import Site
 
-Save = Callable[[str, bytes, int], None]
+Save = Callable[[str, Content, int], None]
 
 
 def keep_unsafe(engine: Engine, site: Site, copy: Copy, safe: Copy | None, why: str) -> list[Result]:
@@ -65,8 +66,8 @@ def withdraw(
     """
     keep = engine.knower.saver(site, why, roots=roots)
 
-    def save(file: str, raw: bytes, mtime_ns: int) -> None:
-        if content_digest(raw) not in safe:
+    def save(file: str, raw: Content, mtime_ns: int) -> None:
+        if digest_of(raw) not in safe:
             keep(copy.root, copy.conversation, file, raw, mtime_ns)
 
     archived = copy.partition is Partition.ARCHIVED
@@ -104,7 +105,7 @@ def _empty(fd: int, save: Save, prefix: str) -> None:
             os.rmdir(name, dir_fd=fd)
             continue
         if stat.S_ISREG(mode):
-            raw, stamp = fs.read_file(name, fd)
+            raw, stamp = piecewise.look(name, lambda: nullcontext(fd))
             save(prefix + name, raw, stamp.mtime_ns)
         os.unlink(name, dir_fd=fd)
 

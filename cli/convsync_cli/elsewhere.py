@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from convsync_agent.bulk import Content, pieces
 from convsync_agent.errors import Refused, storage_problem
 from convsync_cli.context import Context
 
@@ -54,17 +55,17 @@ def _in_the_way(into: str) -> Refused:
     )
 
 
-def write_files(place: str, files: Sequence[tuple[str, bytes, int]]) -> list[str]:
+def write_files(place: str, files: Sequence[tuple[str, Content, int]]) -> list[str]:
     """Write (name, content, mtime ns) below a directory that is made for it. Returns the paths.
 
     Raises Refused where a file is in the way, StorageProblem.
     """
     paths = [os.path.join(place, name) for name, _, _ in files]
     try:
-        for path, (_, raw, mtime_ns) in zip(paths, files, strict=True):
+        for path, (_, content, mtime_ns) in zip(paths, files, strict=True):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "xb") as file:
-                file.write(raw)
+                file.writelines(pieces(content))
             os.utime(path, ns=(mtime_ns, mtime_ns))
     except FileExistsError:
         raise _in_the_way(place) from None

@@ -141,7 +141,7 @@ def _put_back(engine: Engine, site: Site, chosen: Manifest, patience: float) -> 
     from convsync_agent.chosen import fault_in  # noqa: PLC0415
     from convsync_agent.restoring import make_current  # noqa: PLC0415
 
-    files = engine.history.read(site.id, chosen.conversation, chosen.version)
+    files = engine.history.contents(site.id, chosen.conversation, chosen.version)
     contents = {chosen.unit: [(name, raw) for name, raw, _ in files]}
     fault = fault_in(contents)
     if fault:
@@ -157,7 +157,7 @@ def _restore_into(context: Context, target: Target, chosen: Manifest, into: str)
 
     require_outside(context, into)
     place = os.path.realpath(os.path.join(into, target.id))
-    files = History(context.data_dir).read(target.workspace, target.conversation, chosen.version)
+    files = History(context.data_dir).contents(target.workspace, target.conversation, chosen.version)
     paths = write_files(place, files)
     if context.as_json:
         body = {"conversation": target.id, "version": chosen.version, "unit": str(chosen.unit)}
