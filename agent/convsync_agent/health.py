@@ -75,7 +75,9 @@ class Health:
     def _send(self) -> None:
         """A file of the runtime directory is closed, or renamed for a watcher that does not hear that.
 
-        Closing writes nothing, wherever that directory is: without a session of the user it is on a disk. The directory may be gone, then nobody hears what is put there: made anew, it has to be watched anew, and the
+        Closing writes nothing, wherever that directory is: without a session of the user it is on a disk.
+
+        The directory may be gone, then nobody hears what is put there: made anew, it has to be watched anew, and the
         canary that never comes back sees to that.
         """
         self._canary_out = time.monotonic()

@@ -94,7 +94,7 @@ class Agent:
             self._on_signal(name)
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
-        self._note_unkept()  # a quarter of the start, and no part of the verdict
+        self._note_unkept()
         self.vigil.ready()
 
     def _drain(self) -> None:

@@ -104,7 +104,8 @@ def test_a_canary_that_is_closed_is_heard_and_changes_nothing(clock, tmp_path):
         stats = [os.stat(path) for path in (signals, *signals.iterdir())]
         seen.append([(s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for s in stats])
     watching.close()
-    assert seen[0] == seen[1] == seen[2] and len(seen[0]) == 2
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == 2
 
 
 @pytest.mark.parametrize(("cost", "pause"), [(0.0, SHORTEST), (0.2, 200.0), (60.0, LONGEST)])
