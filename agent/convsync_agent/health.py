@@ -39,6 +39,9 @@ class Health:
         self._deaf: dict[str, tuple[str, int | None]] = {}
         self.overflows = 0
         self.replacements = 0
+        if watcher.hears_closing:  # made now, so that an idle agent need not
+            with contextlib.suppress(OSError):
+                self._close(os.path.join(self._signals, CANARY))
 
     def wait(self) -> float:
         return max(0.0, min(self._next_canary, self._next_scan) - time.monotonic())

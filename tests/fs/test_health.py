@@ -95,6 +95,7 @@ def test_a_canary_that_is_closed_is_heard_and_changes_nothing(clock, tmp_path):
         pytest.skip("this system does not tell of it")
     watching.watch_signals(str(signals))
     net = Health(watching, str(tmp_path))
+    assert os.listdir(signals) == ["canary"]  # made at the start, and not when there is nothing to do
     seen = []
     for _ in range(3):
         clock[0] += SHORTEST

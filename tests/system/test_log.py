@@ -36,6 +36,8 @@ def test_an_idle_agent_says_nothing(one, agent):
         seen.append((running.lines(), {f.name: f.stat().st_mtime_ns for f in state.iterdir()}))
         return seen[0] == seen[1] and seen[0]
 
+    for canary in signals.glob("canary*"):
+        canary.unlink()
     before = until(still)
     until(lambda: [*signals.glob("canary*")], "the canary went out", patience=180)
 
