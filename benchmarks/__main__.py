@@ -26,23 +26,49 @@ QUICK = {"conversations": (60,), "worktrees": (1, 5)}
 
 def main(argv: list[str]) -> int:
     options = _options(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that on the way out everything is ended and removed
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(options)
+    except Terminated:  # before anything could be measured
+        return Terminated.CODE
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the measuring as Ctrl-C does, and only the exit code tells them apart."""
+
+    CODE = 128 + signal.SIGTERM
+
+
+def _terminated(*_: object) -> None:
+    _go_on()
+    raise Terminated("terminated")
+
+
+def _go_on() -> None:
+    """From here on a SIGTERM stops nothing: what is told and cleared away would be lost half-way."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _run(options: argparse.Namespace) -> int:
     with throw_away() as base:
         head = proc.describe(str(base))
         head["versions"] |= {n: PEERS[n].version() for n in options.peers if not PEERS[n].missing()}
         head["options"] = {k: v for k, v in vars(options).items() if k != "json"}
         floor, began = Floor(base), time.monotonic()
         benches = [_bench(base, count, floor, options) for count in options.conversations]
-        trouble = ""
+        trouble, code = "", 0
         try:
             _measure(benches, options.only)
+            _go_on()
         except (Failed, KeyboardInterrupt) as why:  # what was measured until then is shown all the same
-            trouble = str(why) or "interrupted"
+            trouble, code = str(why) or "interrupted", getattr(why, "CODE", 1)
+            _go_on()
+        proc.end_children()
         head["trouble"], head["seconds"] = trouble, round(time.monotonic() - began)
         _tell(head, benches, floor, options.json)
     if trouble:
         print(f"error: {trouble}", file=sys.stderr)
-    return 1 if trouble else 0
+    return code
 
 
 def _bench(base: Path, count: int, floor: Floor, options: argparse.Namespace) -> Bench:

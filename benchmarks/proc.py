@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -73,6 +74,18 @@ def name_of(pid: int) -> str:
     except OSError:
         return ""
     return "" if rest.split()[0] == "Z" else head.split("(", 1)[1]
+
+
+def end_children() -> None:
+    """End what this process started and nobody waited for: an interruption may come between start and care."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        left = [pid for pid in family([os.getpid()]) if pid != os.getpid() and name_of(pid)]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, kind)
+        until = time.monotonic() + 10
+        while any(map(name_of, left)) and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 @contextmanager

@@ -26,11 +26,11 @@ SHELLS = frozenset({
     "abandoned", "activating", "advice", "agenda", "apply", "archiving", "aside", "belongings", "bulletin", "checkup",
     "chosen", "comparing", "concerns", "contention", "delegation", "departed", "deputy", "diary", "editing", "engine",
     "followup", "forking", "gauges", "guard", "health", "hearing", "herald", "holdings", "importing", "index",
-    "inforce", "installing", "inventory", "knowledge", "leakscan", "leaving", "ledger", "library", "looking",
-    "lookout", "loop", "losses", "migrating", "outcome", "pace", "pausing", "projecting", "provenance", "publish",
-    "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention", "returning",
-    "reviving", "scene", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying", "toggling",
-    "undoing", "vault", "verifying", "vigil", "withdrawal",
+    "inforce", "installing", "inventory", "joining", "knowledge", "leakscan", "leaving", "ledger", "library",
+    "looking", "lookout", "loop", "losses", "migrating", "outcome", "pace", "pausing", "projecting", "provenance",
+    "publish", "recording", "recover", "recovering", "registry", "removals", "removing", "restoring", "retention",
+    "returning", "reviving", "scene", "setback", "settling", "silos", "site", "snapshots", "targets", "tidying",
+    "toggling", "undoing", "vault", "verifying", "vigil", "withdrawal",
 })  # fmt: skip
 # The rest are edges: each knows one thing of the outside world.
 

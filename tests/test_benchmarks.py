@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,32 @@ def test_several_sizes_in_one_table(tmp_path):
     assert parts == ["4 conversations", "8 conversations"]
     steps = [x for x in ran.stderr.splitlines() if "import" in x or "removed" in x]
     assert steps == ["-- 4: first import", "-- 8: first import", "-- 4: worktree removed", "-- 8: worktree removed"]
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGINT,)])
+def test_what_was_measured_until_a_signal_is_not_lost(tmp_path, signals):
+    """It stops, ends the agent, prints the table and writes the JSON; a second signal does not stop that."""
+    file = tmp_path / "out.json"
+    few = ("--quick", "--conversations", "4", "--only", "import,idle", "--peers", "none", "--json", str(file))
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "benchmarks", *few]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
+        while "idle for" not in ran.stderr.readline():
+            assert ran.poll() is None
+        started = [pid for pid in family([ran.pid]) if pid != ran.pid]
+        for each in signals:
+            ran.send_signal(each)
+        said, told = ran.communicate(timeout=120)
+
+    assert ran.returncode == (143 if signal.SIGTERM in signals else 1), told
+    assert started
+    assert [name for pid in started if (name := name_of(pid))] == []
+    assert "first import of 4" in said
+    assert "idle:" not in said
+    assert told.splitlines()[-1] == f"error: {'terminated' if signal.SIGTERM in signals else 'interrupted'}"
+    wrote = json.loads(file.read_text())
+    assert [row["name"] for row in wrote["results"]] == ["import", "import-floor"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
 
 
 @pytest.mark.skipif(shutil.which("unison-fsmonitor") is not None, reason="it is installed here")

@@ -54,7 +54,12 @@ class ArmResult(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Puts a `Hint` for every change of what it was told to watch; made with `put`, which must not block."""
+    """Puts a `Hint` for every change of what it was told to watch; made with `put`, which must not block.
+
+    `hears_closing`: a file that was open for writing and is closed is a `SIGNAL`, also when nothing was written.
+    """
+
+    hears_closing: bool
 
     def arm(self, root: str, *, silo: bool, rooms: frozenset[str] | None = None) -> ArmResult:
         """Watch a root, or what exists above it, from now on; again: as it is now.

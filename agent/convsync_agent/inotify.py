@@ -65,6 +65,8 @@ class InotifyWatcher:
     for one entry of the table at a time.
     """
 
+    hears_closing = True
+
     def __init__(self, put: Callable[[Hint], None]) -> None:
         self._put = put
         self._table = Watches()

@@ -96,7 +96,7 @@ class Agent:
             hear(self, Hint(Change.SIGNAL, file=name))
         log.info("started", version=__version__, workspaces=len(self.engine.sites), recovered=recovered)
         self._say(force=True)
-        self.engine.vault.note_sites(self.engine.sites)  # a quarter of the start, and no part of the verdict
+        self.engine.vault.note_sites(self.engine.sites)
         self.vigil.ready()
 
     def _drain(self) -> None:

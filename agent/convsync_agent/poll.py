@@ -140,6 +140,7 @@ class PollingWatcher:
     """
 
     overflows = 0
+    hears_closing = False
 
     def __init__(self, put: Callable[[Hint], None], *, interval: float = 2.0, deep: bool = True) -> None:
         self._put, self._interval, self._deep = put, interval, deep

@@ -134,4 +134,4 @@ def settled(raw: bytes) -> bool:
 
 
 def dir_mtime_of(raw: bytes) -> int:
-    return int(struct.unpack_from("<q", raw, SIG_SIZE)[0])
+    return int.from_bytes(raw[SIG_SIZE : SIG_SIZE + 8], "little", signed=True)

@@ -13,6 +13,7 @@ from convsync_agent.dirs import jp_user_data_dir
 from convsync_agent.engine import Engine
 from convsync_agent.errors import NotFound, Refused, StorageProblem, UsageProblem, reason_of, storage_problem
 from convsync_agent.fs import CONVERSATIONS
+from convsync_agent.joining import join
 from convsync_agent.model import Kind, Root
 from convsync_agent.outcome import Outcome
 from convsync_agent.plan import Import
@@ -62,8 +63,9 @@ def register(
     engine.sites[workspace] = site
     done = Registration(worktree, workspace, "", bool(created), merged, already)
     try:
+        joins = known is site and not already and not merged
         with silos.taking_all(engine) if created else contextlib.nullcontext():
-            done.outcome = _first_sync(engine, site)
+            done.outcome = _first_sync(engine, site, site.trees[store] if joins else None)
         if created and done.outcome.failed:
             _refuse_incomplete(engine, site, done.outcome)
         if created and not silos.finish_silo(engine, site, created):
@@ -147,14 +149,18 @@ def _tree(row: Worktree, known: Tree | None) -> Tree:
     return Tree(row, view, since_ms=time.time_ns() // 1_000_000)
 
 
-def _first_sync(engine: Engine, site: Site) -> Outcome:
+def _first_sync(engine: Engine, site: Site, joining: Tree | None = None) -> Outcome:
     """Rescan and reconcile everything of the workspace; a copy that is changing gets its moment to settle.
+
+    One that is `joining` others and brings nothing new costs what it holds, not what they hold.
 
     Kept copies are left to the agent: what came in just now is in its worktree, too, and nobody should wait for them.
 
     What an earlier `register` left when it died is cleared first: its workspace was not known to anybody's start.
     """
     recover_site(engine, site)
+    if joining is not None and join(engine, site, joining):
+        return Outcome()
     dirty = engine.rescan(site)
     if not site.silo.records:  # a new silo: what did not change in the worktrees has to come in, too
         dirty |= {c for v in site.views() for c in v.listing.conversations()}

@@ -66,6 +66,7 @@ def _prune_history(engine: Engine, now_ms: int, *, breathe: Callable[[], None]) 
 
 
 def _prune_trash(engine: Engine, now_ms: int) -> None:
-    gone = engine.vault.shelter.prune(now_ms, engine.settings.trash_keep_days)
+    alive = {site.id: site.silo.listing.conversations() for site in engine.sites.values()}
+    gone = engine.vault.shelter.prune(now_ms, engine.settings.trash_keep_days, but=alive)
     if gone.copies:
         log.info("retention", copies=gone.copies, bytes=gone.bytes)

@@ -1,6 +1,7 @@
 """Worktrees that come back or move: put back what they held, follow them to another path (docs/design.md, 7).
 
-The agent asks every two seconds, which costs a few stats for each worktree; `recover` asks when a person does.
+The agent asks every two seconds, which costs a few stats for each worktree, and more seldom where there are so many
+that this would be felt; `recover` asks when a person does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from convsync_agent.results import Done, Postponed, Result
 from convsync_agent.scan import Place
 from convsync_agent.site import Site, Tree, TreeState, prospect
 
-TICK_SECONDS = 2.0
+TICK_SECONDS, LONGEST_TICK = 2.0, 15.0
+COST_SHARE = 0.0005  # of one core, for asking: about 15 worktrees in two seconds
 AT_ONCE = 32  # projections made under their locks together
 
 log = logs.get("returning")
@@ -45,7 +47,8 @@ class Returning:
         """Look at every worktree: has HEAD moved, is it back, is it elsewhere. What was done goes on the agenda."""
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + (TICK_SECONDS if any(s.trees for s in engine.sites.values()) else 3600.0)
+        planned = time.monotonic() + (TICK_SECONDS if any(s.trees for s in engine.sites.values()) else 3600.0)
+        self._next, cost = planned, 0.0
         for site in engine.sites.values():
             silo = site.silo.root.path
             if site.silo_state is Readable.MISSING and layout.silo_identity(silo, used=bool(site.silo.records)):
@@ -53,13 +56,17 @@ class Returning:
             for tree in list(site.trees.values()):
                 if tree.state is not TreeState.MISSING:
                     self._elsewhere.pop(tree.root.path, None)
+                before = time.thread_time()
                 engine.holdings.refresh(site, tree)
+                cost += time.thread_time() - before
                 if tree.state is TreeState.MISSING and os.path.lexists(os.path.join(tree.root.path, layout.ID_FILE)):
                     agenda.rearm(tree.root.path)
                 elif tree.state is TreeState.MISSING:
                     agenda.reload = self._follow(engine, site, tree) or agenda.reload
                 elif tree.state is TreeState.WATCHING and tree.held:
                     agenda.add_all(site.id, self._welcome(engine, site, tree))
+        if self._next == planned:  # nobody who comes back is waited for
+            self._next += pause_after(cost) - TICK_SECONDS
 
     def _welcome(self, engine: Engine, site: Site, tree: Tree) -> set[int]:
         """Put back what is due once everything rests. Returns what was."""
@@ -127,6 +134,11 @@ class Returning:
                 self._elsewhere[tree.root.path] = (other.root.path, since)
                 return other.worktree.path if now - since >= MOVED_NS else None
         return None
+
+
+def pause_after(cost: float) -> float:
+    """Seconds until the next look, when one took `cost` seconds of processor time."""
+    return min(LONGEST_TICK, max(TICK_SECONDS, cost / COST_SHARE))
 
 
 def moved_to(site: Site, tree: Tree) -> str | None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import NamedTuple
 
 from convsync_agent import fs, grip, keepsake, kernel, objects
@@ -38,6 +39,10 @@ class Removed(NamedTuple):
     bytes: int
     events: int | None
     whole: bool
+
+
+Alive = Mapping[str, Container[int]]
+NOBODY: Alive = MappingProxyType({})
 
 
 class Emptied(NamedTuple):
@@ -175,10 +180,15 @@ class Shelter:
                 fs.write_new(leaf, raw, fd, mtime_ns=file.mtime_ns, sync=sync)
         return have
 
-    def ls(self, workspace: str | None = None) -> tuple[list[Removed], list[Problem]]:
-        """Kept copies of conversations that are gone, the last removed first, and what cannot be understood."""
+    def ls(self, workspace: str | None = None, *, but: Alive = NOBODY) -> tuple[list[Removed], list[Problem]]:
+        """Kept copies of conversations that are gone, the last removed first, and what cannot be understood.
+
+        `but`: what is known to be there, by workspace; it is not looked at.
+        """
         found, troubles = list[Removed](), list[Problem]()
         for place in places.plots(self.data_dir, workspace):
+            if place.conversation in but.get(place.workspace, ()):
+                continue
             try:
                 have = keepsake.load(place)
             except ValueError as error:
@@ -197,12 +207,16 @@ class Shelter:
         chosen = (r for r in self.ls(workspace)[0] if conversation in {None, r.conversation})
         return self._drop([(r, r.removed_ms) for r in chosen])
 
-    def prune(self, now_ms: int, keep_days: int | None = None) -> Emptied:
-        """Drop those whose durable copy has been gone for longer than the days."""
-        days = self.keep_days if keep_days is None else keep_days
-        return self._drop([(r, r.removed_ms) for r in self.ls()[0] if now_ms - r.removed_ms > days * DAY_MS])
+    def prune(self, now_ms: int, keep_days: int | None = None, *, but: Alive = NOBODY) -> Emptied:
+        """Drop those whose durable copy has been gone for longer than the days.
 
-    def _drop(self, chosen: list[tuple[Removed, int]]) -> Emptied:
+        `but`: conversations whose durable copy is there, by workspace. They are not looked at, and they are nearly all.
+        """
+        days = self.keep_days if keep_days is None else keep_days
+        old = [(r, r.removed_ms) for r in self.ls(but=but)[0] if now_ms - r.removed_ms > days * DAY_MS]
+        return self._drop(old, but)
+
+    def _drop(self, chosen: list[tuple[Removed, int]], but: Alive = NOBODY) -> Emptied:
         copies = size = 0
         for one, removed_ms in chosen:
             place = self._place(one.workspace, one.conversation)
@@ -214,7 +228,7 @@ class Shelter:
                 _sweep(place, None)
                 copies, size = copies + 1, size + have.size
         for place in places.plots(self.data_dir):  # what a crash in the middle of this left
-            if keepsake.stamp_at(place) is None:
+            if place.conversation not in but.get(place.workspace, ()) and keepsake.stamp_at(place) is None:
                 with contextlib.suppress(FileNotFoundError), places.locked(place):
                     if keepsake.stamp_at(place) is None:
                         _sweep(place, None)

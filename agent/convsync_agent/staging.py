@@ -176,12 +176,17 @@ def _being_written(name: str, dir_fd: int) -> bool:
         os.close(held)
 
 
+def is_there(root: Root) -> bool:
+    """Whether a root has a staging directory: it is in use, or was left by a crash."""
+    path = os.path.join(root.path, fs.CONVERSATIONS, STAGING)
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
 def sweep_leftovers(root: Root, save: Saver) -> int:
     """Clear what a crash left in the staging directory: unique bytes go to the history first. Returns a count."""
     cleared = 0
     with contextlib.suppress(OSError):
-        path = os.path.join(root.path, fs.CONVERSATIONS, STAGING)
-        if os.path.isdir(path) and not os.path.islink(path):
+        if is_there(root):
             with opened(root) as fd:
                 cleared = sum(_clear(root, name, fd, save) for name in fs.list_names(fd) if name != IGNORE)
             remove_if_empty(root)

@@ -62,6 +62,7 @@ class ObserverWatcher:
     """
 
     overflows = 0
+    hears_closing = False
 
     def __init__(self, put: Callable[[Hint], None], observer: Any, kinds: list[type], *, interval: float = 1.0) -> None:
         self._put, self._observer, self._kinds = put, observer, kinds

@@ -23,7 +23,7 @@ from convsync_agent.site import Site
 from convsync_agent.summary import count_events
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from convsync_agent.engine import Engine
 
@@ -64,6 +64,7 @@ class Vault:
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
         self._put_off: list[tuple[str, int]] = []  # by the worker, for the loop to take up again
+        self._unlooked: dict[str, float] = {}  # workspaces, and when it is looked what has no kept copy there
 
     def disturbed(self) -> None:
         """There was work just now, and where there is some there is often more."""
@@ -84,10 +85,9 @@ class Vault:
             self.note_all(site)
 
     def note_all(self, site: Site) -> None:
-        """Whatever has no kept copy yet."""
-        have = self.shelter.conversations(site.id) if self.shelter.keep_days else site.silo.records.keys()
-        for conversation in site.silo.records.keys() - have:
-            self.note(site.id, conversation)
+        """At a start: whatever has no kept copy yet, found out in a calm moment, for somebody asks right after it."""
+        if self.shelter.keep_days:
+            self._unlooked[site.id] = time.monotonic() + QUIET_SECONDS
 
     def wait(self) -> float:
         """Seconds until something is due."""
@@ -95,9 +95,8 @@ class Vault:
             return BUSY_SECONDS
         if self._put_off:
             return 0.0
-        if not self._due:
-            return float("inf")
-        return max(0.0, min(map(self._ready_at, self._due.values())) - time.monotonic())
+        soonest = min((*map(self._ready_at, self._due.values()), *self._unlooked.values()), default=float("inf"))
+        return max(0.0, soonest - time.monotonic())
 
     def step(self, engine: Engine, sites: Mapping[str, Site]) -> None:
         """Begin to keep some of what is due. A thread reads and compresses it: neither needs the interpreter.
@@ -107,6 +106,11 @@ class Vault:
         if self._busy:
             return
         began = time.monotonic()
+        for workspace in [w for w, at in self._unlooked.items() if at <= began]:
+            del self._unlooked[workspace]
+            if workspace in sites:
+                self._begin(self._look_for_all, workspace, frozenset(sites[workspace].silo.records))
+                return
         for workspace, conversation in self._put_off:
             self._due.setdefault((workspace, conversation), Due(began - LATEST_SECONDS, began - QUIET_SECONDS))
         self._put_off.clear()
@@ -119,8 +123,7 @@ class Vault:
                 break
         if batch:
             calm = self._calm_at <= began  # else it is overdue, and is done whatever goes on
-            self._worker = threading.Thread(target=self._take_calmly, args=(batch, calm), name="vault", daemon=True)
-            self._worker.start()
+            self._begin(self._take_calmly, batch, calm)
 
     def step_all(self, engine: Engine, sites: Mapping[str, Site]) -> int:
         """Keep everything that is due, and wait for it. Returns how many copies were made."""
@@ -136,6 +139,19 @@ class Vault:
         self._stop.set()
         if self._worker is not None:
             self._worker.join()
+
+    def _begin(self, work: Callable[..., None], *about: object) -> None:
+        self._worker = threading.Thread(target=work, args=about, name="vault", daemon=True)
+        self._worker.start()
+
+    def _look_for_all(self, workspace: str, conversations: frozenset[int]) -> None:
+        """Which of them have no kept copy: one stat for each."""
+        try:
+            have = self.shelter.conversations(workspace)
+        except TROUBLE:
+            self.failed += 1
+        else:
+            self._put_off.extend((workspace, conversation) for conversation in sorted(conversations - have))
 
     @property
     def _busy(self) -> bool:

@@ -103,14 +103,12 @@ class Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        from convsync_cli.summaries import SUMMARIES  # noqa: PLC0415
+
         for title, names in SECTIONS.items():
-            rows = []
-            for name in names:
-                command = self.get_command(ctx, name)
-                if command is not None:
-                    rows.append((name, command.get_short_help_str(limit=62)))
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, SUMMARIES[name]) for name in names])
 
 
 def global_options() -> list[click.Parameter]:

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from agents import RunningAgent
+from convsync_cli import main
+from convsync_cli.summaries import SUMMARIES
 
 ID = 17_000_000_001
 CODE = "import sys; from convsync_cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
@@ -72,7 +74,18 @@ def test_what_needs_no_conversation_opens_no_state(some, argv):
     assert not modules & (HEAVY | DECIDING | LOOKING)
 
 
-@pytest.mark.parametrize("argv", [("ls",), ("path", f"jp-c{ID}"), ("--help",), ("locks",)], ids=" ".join)
+def test_the_list_of_commands_imports_none_of_them(some):
+    """And says of each what the command itself says."""
+    said, modules = loaded(some, "--help")
+
+    assert [name for name in main.COMMANDS if name not in said] == []
+    assert not [name for name in modules if name.startswith("convsync_cli.commands.")]
+    assert not modules & (HEAVY | DECIDING)
+    commands = {name: main.cli.get_command(None, name) for name in main.COMMANDS}
+    assert {name: command.short_help for name, command in commands.items()} == SUMMARIES
+
+
+@pytest.mark.parametrize("argv", [("ls",), ("path", f"jp-c{ID}"), ("locks",)], ids=" ".join)
 def test_what_only_reads_loads_nothing_that_writes(some, argv):
     """Lists, paths and help come without the engine, the settings' checks and the log."""
     said, modules = loaded(some, *argv)

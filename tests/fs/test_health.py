@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import time
 
 import pytest
@@ -12,10 +13,13 @@ from convsync_agent import health
 from convsync_agent.errors import kind_of
 from convsync_agent.health import LONGEST, SHORTEST, Health
 from convsync_agent.publish import SIGNALS
+from convsync_agent.watch import choose_watcher
 
 
 class Watching:
     """As much of a watcher as `Health` asks."""
+
+    hears_closing = False
 
     def __init__(self):
         self.alive = True
@@ -80,9 +84,34 @@ def test_a_watcher_whose_thread_died_is_dead(clock, tmp_path):
     assert net.due().dead == "its thread died"
 
 
-@pytest.mark.parametrize(("cost", "pause"), [(0.0, SHORTEST), (0.3, 200.0), (60.0, LONGEST)])
+def test_a_canary_that_is_closed_is_heard_and_changes_nothing(clock, tmp_path):
+    """Every one, and from the second on neither the file nor its directory is another one: an idle disk sleeps."""
+    heard = queue.SimpleQueue()
+    signals = tmp_path / SIGNALS
+    signals.mkdir()
+    watching = choose_watcher(heard.put)
+    if not watching.hears_closing:
+        watching.close()
+        pytest.skip("this system does not tell of it")
+    watching.watch_signals(str(signals))
+    net = Health(watching, str(tmp_path))
+    assert os.listdir(signals) == ["canary"]  # made at the start, and not when there is nothing to do
+    seen = []
+    for _ in range(3):
+        clock[0] += SHORTEST
+        assert net.due().dead == ""
+        while not net.good():
+            net.seen(heard.get(timeout=60).file)
+        stats = [os.stat(path) for path in (signals, *signals.iterdir())]
+        seen.append([(s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for s in stats])
+    watching.close()
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == 2
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.0, SHORTEST), (0.2, 200.0), (60.0, LONGEST)])
 def test_the_next_rescan_follows_the_cost_of_the_last(net, clock, cost, pause):
-    """At most 0.15 % of a core, never oftener than every 30 s, never more rarely than every 10 min."""
+    """At most 0.1 % of a core, never oftener than every 30 s, never more rarely than every 10 min."""
     net.scanned(cost)
     clock[0] += pause - 0.01
     assert not net.due().rescan

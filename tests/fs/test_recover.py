@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from agents import in_step
+from convsync_agent import recover as recovering
 from convsync_agent import staging
 from convsync_agent.digest import content_digest
 from convsync_agent.halfway import missing
@@ -67,6 +68,23 @@ def unit(top, **ages):
 def rows(world):
     with world.engine() as engine:
         return engine.state.pending()
+
+
+@pytest.mark.parametrize("what", ["nothing", "staged", "pending"])
+def test_a_start_lists_no_root_where_nothing_is_left(world, dead, monkeypatch, what):
+    """The scan that follows lists them all; before it they are listed where something is to be finished."""
+    listed, list_root = [], recovering.list_root
+    monkeypatch.setattr(recovering, "list_root", lambda path: listed.append(path) or list_root(path))
+    if what == "staged":
+        folder = world.silo() / "conversations" / STAGING
+        folder.mkdir()
+        put(folder / f"c{C}.{dead}.1.events.json", b"[]")
+    if what == "pending":
+        pending(world, world.silo(), [])
+    run(world)
+
+    roots = {str(world.silo()), str(world.base / "a" / ".jp"), str(world.base / "b" / ".jp")}
+    assert set(listed) == (set() if what == "nothing" else roots)
 
 
 # -- what was pending ---------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from convsync_agent import fs, plot
+from convsync_agent import fs, keepsake, plot
 from convsync_agent.keepsake import MANIFEST
 from convsync_agent.rules import DAY_MS
 from sheltered import T0, WS, C, Silo, contents
@@ -50,6 +50,22 @@ def test_removed_ones_are_listed_and_go_in_time(silo):
     assert silo.shelter.prune(T0 + 10**14).copies == 1
     assert silo.shelter.prune(T0 + 10**14, 0).copies == 0
     assert silo.shelter.held(WS, C + 2) is not None
+
+
+def test_what_is_known_to_be_there_is_not_looked_at(silo, monkeypatch):
+    """Once a day costs what was removed, not what there is; what is said to be there is not dropped, either."""
+    for n in range(5):
+        silo.write(conversation=C + n)
+        silo.keep(C + n, at_ms=T0)
+    silo.remove(C, T0)
+    silo.remove(C + 1, T0)
+    looked, load, stamp_at = [], keepsake.load, keepsake.stamp_at
+    monkeypatch.setattr(keepsake, "load", lambda place: looked.append(place.conversation) or load(place))
+    monkeypatch.setattr(keepsake, "stamp_at", lambda place: looked.append(place.conversation) or stamp_at(place))
+
+    assert silo.shelter.prune(T0 + 10**14, but={WS: {C + 1, C + 2, C + 3, C + 4}}).copies == 1
+    assert set(looked) == {C}
+    assert silo.shelter.held(WS, C + 1) is not None
 
 
 def test_one_that_came_back_is_not_in_the_trash(silo):

@@ -57,6 +57,7 @@ class Watching:
     """As much of a watcher as `Health` asks."""
 
     alive = True
+    hears_closing = False
 
     def healthy(self):
         return self.alive

@@ -187,6 +187,9 @@ def test_signals(watcher, tmp_path, ear):
     assert ear.until(Change.SIGNAL, file="canary").root == ""
     (tmp_path / "signals" / "wake").write_text("x")
     ear.until(Change.SIGNAL, file="wake")
+    if watcher.hears_closing:
+        os.close(os.open(tmp_path / "signals" / "canary", os.O_WRONLY))
+        ear.until(Change.SIGNAL, file="canary")
     watcher.disarm(str(tmp_path / "signals"))
     assert watcher.watches == 0
 

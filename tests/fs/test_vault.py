@@ -1,0 +1,59 @@
+"""What has no kept copy is found out in a calm moment, by one look at each, and then kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from convsync_agent import vault
+from faults import World
+
+FIRST = 17_000_000_001
+SOME = range(FIRST, FIRST + 5)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Five conversations came in by a `register`, which leaves their kept copies to the agent."""
+    made = World(tmp_path, monkeypatch)
+    top = made.enroll("a")
+    for conversation in SOME:
+        made.write(top, conversation, f"text of {conversation}")
+    made.register("a")
+    return made
+
+
+def test_a_start_does_not_wait_for_the_look(world, monkeypatch):
+    """Nothing is looked at before the moment is over; then everything that has none is kept, and nothing twice."""
+    with world.engine() as engine:
+        (site,) = engine.sites.values()
+        engine.rescan(site)
+        shelter, looked = engine.vault.shelter, []
+        conversations = shelter.conversations
+        monkeypatch.setattr(shelter, "conversations", lambda w: looked.append(w) or conversations(w))
+        assert shelter.conversations(site.id) == set()
+        looked.clear()
+        engine.vault.note_all(site)
+        engine.vault.step(engine, engine.sites)
+        assert looked == []
+        assert 0 < engine.vault.wait() <= vault.QUIET_SECONDS
+
+        began = time.monotonic()
+        monkeypatch.setattr(vault, "QUIET_SECONDS", 0.0)
+        engine.vault.note_all(site)
+        while engine.vault.wait() != float("inf"):
+            assert time.monotonic() - began < 120
+            engine.vault.step(engine, engine.sites)
+            time.sleep(0.01)
+        assert looked == [site.id]
+        assert conversations(site.id) == set(SOME)
+
+
+def test_without_kept_copies_nothing_is_looked_at(world):
+    """`trash.keep_days = 0` turns all of it off."""
+    with world.engine() as engine:
+        (site,) = engine.sites.values()
+        engine.vault.shelter.keep_days = 0
+        engine.vault.note_all(site)
+        assert engine.vault.wait() == float("inf")
