@@ -111,9 +111,7 @@ class Vault:
             if workspace in sites:
                 self._begin(self._look_for_all, workspace, frozenset(sites[workspace].silo.records))
                 return
-        for workspace, conversation in self._put_off:
-            self._due.setdefault((workspace, conversation), Due(began - LATEST_SECONDS, began - QUIET_SECONDS))
-        self._put_off.clear()
+        self._take_up(began)
         batch: list[Wanted] = []
         for key in [k for k, d in self._due.items() if self._ready_at(d) <= began]:
             del self._due[key]
@@ -125,8 +123,18 @@ class Vault:
             calm = self._calm_at <= began  # else it is overdue, and is done whatever goes on
             self._begin(self._take_calmly, batch, calm)
 
+    def _take_up(self, now: float) -> None:
+        """What was put off is due."""
+        for key in self._put_off:
+            self._due.setdefault(key, Due(now - LATEST_SECONDS, now - QUIET_SECONDS))
+        self._put_off.clear()
+
     def step_all(self, engine: Engine, sites: Mapping[str, Site]) -> int:
         """Keep everything that is due, and wait for it. Returns how many copies were made."""
+        for workspace in self._unlooked.keys() & sites.keys():
+            self._look_for_all(workspace, frozenset(sites[workspace].silo.records))
+        self._unlooked.clear()
+        self._take_up(time.monotonic())
         due = list(self._due)
         if len(due) >= TOGETHER:
             return self._all(engine, sites, due)

@@ -57,3 +57,14 @@ def test_without_kept_copies_nothing_is_looked_at(world):
         engine.vault.shelter.keep_days = 0
         engine.vault.note_all(site)
         assert engine.vault.wait() == float("inf")
+
+
+def test_a_command_does_not_wait_for_calm(world):
+    """Who makes all of them at once makes those, too, that nobody has looked for yet."""
+    with world.engine() as engine:
+        (site,) = engine.sites.values()
+        engine.rescan(site)
+        engine.vault.note_all(site)
+        assert engine.vault.step_all(engine, engine.sites) == len(SOME)
+        assert engine.vault.shelter.conversations(site.id) == set(SOME)
+        assert engine.vault.wait() == float("inf")
