@@ -30,15 +30,26 @@ def hear(agent: Agent, hint: Hint | None) -> None:
     elif hint.change in (Change.ROOT, Change.DEAF):
         _root(agent, hint)
     elif hint.change is Change.LOCKS:
-        conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
-        ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
-        for site in agent.engine.sites_of(hint.root):
-            if not ours and conversation is not None and not agent.agenda.lent(site.id, conversation):
-                agent.engine.removals.released(site.id, conversation)
-            if conversation in agent.agenda.waiting(site.id):
-                agent.agenda.add(site.id, conversation or 0, 0.0)
+        _of_lock(agent, hint)
     else:
         _content(agent, hint)
+
+
+def _of_lock(agent: Agent, hint: Hint) -> None:
+    """A lock file went: who waits for it goes on, and where it was JP's, a removal right after it is JP's, too.
+
+    RACE: JP lets its lock go while a deputy has the conversation, whose own release looks the same (one cycle; with a
+    huge file seconds): if JP removed it then, that is taken for an accident, and it is put back. Nothing is lost.
+    """
+    conversation = parse_dirname(hint.file.removeprefix("jp-c").removesuffix(".lock"))
+    if conversation is None:
+        return
+    ours = locks.released_by_us(os.path.join(hint.root, "locks", hint.file))
+    for site in agent.engine.sites_of(hint.root):
+        if not ours and not agent.agenda.lent(site.id, conversation):
+            agent.engine.removals.released(site.id, conversation)
+        if conversation in agent.agenda.waiting(site.id):
+            agent.agenda.add(site.id, conversation, 0.0)
 
 
 def _content(agent: Agent, hint: Hint) -> None:
