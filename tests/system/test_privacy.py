@@ -18,7 +18,7 @@ from agents import in_step, status, until
 from machine import as_jp, event, put
 from repository import LONG_SINCE, git
 
-CANARY = "canary"
+CANARY = "canarybird"
 PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE = range(17_000_000_001, 17_000_000_009)
 ALL = (PLAIN, CONFLICT, HELD, REMOVED, BEHIND, LOST, DOUBLED, GONE)
 
