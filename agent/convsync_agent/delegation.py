@@ -26,7 +26,7 @@ from convsync_agent.site import Site
 
 HUGE = 16 << 20  # bytes of one file: from here on reading and copying it would hold up the others
 BURST = 128  # conversations due at once: below that a deputy's start takes longer than it helps
-SHARE = 64  # conversations in one job
+SHARE, LEAST = 64, 32  # conversations in one job at most, and due while something is lent for there to be another one
 AHEAD = 2  # jobs at a time: the next one is there when one is done
 IDLE_SECONDS = 10.0
 STOP_SECONDS = 3.0
@@ -83,17 +83,17 @@ class Delegation:
 
     def _share(self, engine: Engine, agenda: Agenda, relocate: Relocate) -> None:
         """Some of a burst, if there is one: as much at a time as keeps a deputy busy."""
-        while self._cores > 1 and agenda.due >= (2 * SHARE if self.busy else BURST):
+        while self._cores > 1 and (due := agenda.due) >= (LEAST if self.busy else BURST):
             line = self._deputy(engine)
             if line is None or not line.ready or len(line.jobs) >= AHEAD:
                 return
-            batch = agenda.take(SHARE)
+            batch = agenda.take(min(SHARE, due // 3))  # less towards the end, so that both are done at once
             if batch is None:
                 return
-            workspace, due = batch
+            workspace, chosen = batch
             if workspace in engine.sites:
-                relocate(engine.sites[workspace], due)
-            mine = self._give(line, engine, agenda, workspace, due)
+                relocate(engine.sites[workspace], chosen)
+            mine = self._give(line, engine, agenda, workspace, chosen)
             agenda.add_all(workspace, mine)
             if mine:  # the loop does them next
                 return
