@@ -6,6 +6,7 @@ rest of its unit; a file still open waits until it would be quiet (design 4). Ti
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Collection, Iterable
 
@@ -87,12 +88,13 @@ class Agenda:
     def take(self, limit: int) -> tuple[str, set[int]] | None:
         """The due conversations of one workspace, oldest first, at most `limit`. None: nothing is due."""
         now = time.monotonic()
-        ready = sorted((t, k) for k, t in self._due.items() if t <= now and k not in self._lent)
+        ready = [(t, k) for k, t in self._due.items() if t <= now and k not in self._lent]
         if not ready:
             return None
-        workspace = ready[0][1][0]
+        _, (workspace, _) = min(ready)
         # By time: our own writes make everything due once more, and that can wait for what nobody has looked at yet.
-        chosen = set([k[1] for _, k in ready if k[0] == workspace][:limit])
+        first = heapq.nsmallest(limit, (r for r in ready if r[1][0] == workspace))
+        chosen = {conversation for _, (_, conversation) in first}
         for conversation in chosen:
             del self._due[workspace, conversation]
         return workspace, chosen
@@ -185,12 +187,12 @@ class Agenda:
     @property
     def due(self) -> int:
         """How many are due now, or soon, and not lent."""
-        return len(self._due.keys() - self._lent) if self._lent else len(self._due)
+        return len(self._due) - sum(1 for key in self._lent if key in self._due)
 
     @property
     def size(self) -> int:
         """What is due, and what somebody else looks at."""
-        return len(self._due.keys() | self._lent) if self._lent else len(self._due)
+        return len(self._due) + sum(1 for key in self._lent if key not in self._due)
 
 
 def delay_of(hint: Hint) -> float:

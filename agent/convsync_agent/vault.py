@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from convsync_agent import fs, setback
@@ -60,6 +61,7 @@ class Vault:
         self.shelter = Shelter(data_dir, keep_days=keep_days)
         self.failed = 0
         self._due: dict[tuple[str, int], Due] = {}
+        self._soonest = float("inf")  # nothing that is due is ready before this; to look at all of it costs
         self._calm_at = 0.0
         self._worker: threading.Thread | None = None
         self._stop = threading.Event()
@@ -78,6 +80,7 @@ class Vault:
         now = time.monotonic()
         due = self._due.setdefault((workspace, conversation), Due(now, now))
         due.last = now
+        self._soonest = min(self._soonest, due.at)
 
     def note_sites(self, sites: Mapping[str, Site]) -> None:
         """What came in beside us, by a `register`, has no kept copy yet."""
@@ -95,8 +98,7 @@ class Vault:
             return BUSY_SECONDS
         if self._put_off:
             return 0.0
-        soonest = min((*map(self._ready_at, self._due.values()), *self._unlooked.values()), default=float("inf"))
-        return max(0.0, soonest - time.monotonic())
+        return max(0.0, min(self._soonest, *self._unlooked.values(), float("inf")) - time.monotonic())
 
     def step(self, engine: Engine, sites: Mapping[str, Site]) -> None:
         """Begin to keep some of what is due. A thread reads and compresses it: neither needs the interpreter.
@@ -112,13 +114,17 @@ class Vault:
                 self._begin(self._look_for_all, workspace, frozenset(sites[workspace].silo.records))
                 return
         self._take_up(began)
+        if began < self._soonest:
+            return
         batch: list[Wanted] = []
-        for key in [k for k, d in self._due.items() if self._ready_at(d) <= began]:
+        ready = (k for k, d in self._due.items() if self._ready_at(d) <= began)
+        for key in list(islice(ready, AT_ONCE)):
             del self._due[key]
             wanted = self._wanted(engine, sites[key[0]], key[1]) if key[0] in sites else None
             batch.extend([wanted] if wanted else [])
             if len(batch) >= AT_ONCE or time.monotonic() - began > STEP_SECONDS:
                 break
+        self._soonest = min(map(self._ready_at, self._due.values()), default=float("inf"))
         if batch:
             calm = self._calm_at <= began  # else it is overdue, and is done whatever goes on
             self._begin(self._take_calmly, batch, calm)
@@ -126,7 +132,8 @@ class Vault:
     def _take_up(self, now: float) -> None:
         """What was put off is due."""
         for key in self._put_off:
-            self._due.setdefault(key, Due(now - LATEST_SECONDS, now - QUIET_SECONDS))
+            due = self._due.setdefault(key, Due(now - LATEST_SECONDS, now - QUIET_SECONDS))
+            self._soonest = min(self._soonest, due.at)
         self._put_off.clear()
 
     def step_all(self, engine: Engine, sites: Mapping[str, Site]) -> int:
@@ -135,7 +142,7 @@ class Vault:
             self._look_for_all(workspace, frozenset(sites[workspace].silo.records))
         self._unlooked.clear()
         self._take_up(time.monotonic())
-        due = list(self._due)
+        due, self._soonest = list(self._due), float("inf")
         if len(due) >= TOGETHER:
             return self._all(engine, sites, due)
         self._due.clear()
