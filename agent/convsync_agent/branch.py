@@ -50,6 +50,7 @@ class Branch:
                     self._heard(self._out_of.recv())
         finally:
             self._heard(None)
+            self._process.wait()  # here, and not where somebody else would have to wait for it
 
     def let_go(self) -> None:
         """It ends when it has done what it was sent."""

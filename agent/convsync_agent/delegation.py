@@ -51,6 +51,7 @@ class _Line:
         self.jobs: list[Job] = []
         self.ready = False
         self.heard_at = time.monotonic()  # when it handed something back, or was given the first
+        self.hung = self.retired = False
         self.branch.send(charter)
 
     def give(self, job: Job) -> None:
@@ -64,7 +65,8 @@ class Delegation:
 
     def __init__(self, state_dir: str, data_dir: str, wake: Callable[[], None]) -> None:
         self._state_dir, self._data_dir, self._wake = state_dir, data_dir, wake
-        self._line: _Line | None = None
+        self._line: _Line | None = None  # who gets the next job
+        self._retired: list[_Line] = []  # who has something in hand, and gets no more
         self._said: queue.SimpleQueue[tuple[_Line, Told]] = queue.SimpleQueue()
         self._own: set[tuple[str, int]] = set()  # what a deputy refused, or died of
         self._deaths: list[float] = []
@@ -152,12 +154,17 @@ class Delegation:
                 elif told is not None:
                     line.ready = True
                 else:
-                    for job in line.jobs:
-                        self._take_back(agenda, job, job.conversations)
-                    line.branch.close(STOP_SECONDS)
-                    if line is self._line:  # nobody let it go
-                        self._line = None
-                        self._died("gone")
+                    self._ended(agenda, line)
+
+    def _ended(self, agenda: Agenda, line: _Line) -> None:
+        """It is over. Before somebody let it go, or with something in hand, it died."""
+        for job in line.jobs:
+            self._take_back(agenda, job, job.conversations)
+        if line is self._line or line.jobs:
+            self._died("hung" if line.hung else "gone")
+        line.branch.let_go()
+        self._line = None if line is self._line else self._line
+        self._retired = [other for other in self._retired if other is not line]
 
     def _take_back(self, agenda: Agenda, job: Job, undone: Collection[int]) -> None:
         agenda.give_back(job.workspace, job.conversations)
@@ -173,10 +180,13 @@ class Delegation:
 
     # -- waiting --------------------------------------------------------------------
 
+    def _lines(self) -> list[_Line]:
+        return [*self._retired, *([self._line] if self._line is not None else [])]
+
     @property
     def busy(self) -> bool:
-        """It has something that it did not hand back yet."""
-        return self._line is not None and bool(self._line.jobs)
+        """One has something that it did not hand back yet."""
+        return any(line.jobs for line in self._lines())
 
     @property
     def pid(self) -> int | None:
@@ -185,31 +195,38 @@ class Delegation:
 
     def wait(self) -> float:
         """Seconds until `step` has something to do."""
-        if self._line is None:
-            return float("inf")
-        return max(0.0, self._line.heard_at + (HANG_SECONDS if self._line.jobs else IDLE_SECONDS) - time.monotonic())
+        return max(0.0, min(map(_patience, self._lines()), default=float("inf")))
 
     def step(self) -> None:
         """Let a deputy go that has had nothing to do for a while, and end one that hangs: both lose nothing."""
-        if self._line is None or self.wait() > 0:
-            return
-        if self._line.jobs:
-            self._line.branch.kill()
-            self._died("hung")
-        self.retire()
+        for line in self._lines():
+            if _patience(line) > 0:
+                continue
+            if line.jobs:
+                line.hung = True
+                line.branch.kill()
+            if line is self._line:
+                self.retire()
 
     def retire(self) -> None:
         """No more jobs for this one: it knows another registry, or is not needed. What it has in hand it finishes."""
         if self._line is not None:
+            self._line.retired = True
             self._line.branch.let_go()
+            self._retired.append(self._line)
             self._line = None
 
     def close(self) -> None:
         """The agent ends. One that does not end in time ends by itself."""
-        line = self._line
-        self.retire()
-        if line is not None:
+        for line in self._lines():
             line.branch.close(STOP_SECONDS)
+
+
+def _patience(line: _Line) -> float:
+    """Seconds until it has had nothing to do, or has said nothing, for too long."""
+    if line.hung or (line.retired and not line.jobs):
+        return float("inf")
+    return line.heard_at + (HANG_SECONDS if line.jobs else IDLE_SECONDS) - time.monotonic()
 
 
 def absorb(engine: Engine, site: Site, answer: Answer) -> None:
@@ -257,7 +274,7 @@ def job_of(engine: Engine, site: Site, conversations: frozenset[int]) -> Job:
 
 def _plain(site: Site, conversation: int) -> bool:
     """In the silo as it was recorded, or new and only in worktrees; in one place of each root."""
-    durable = conversation in site.silo.listing.conversations()
+    durable = bool(site.silo.listing.places(conversation))
     if durable is not (conversation in site.silo.records):
         return False
     return all(len(v.listing.places(conversation)) <= 1 and conversation not in v.listing.odd for v in site.views())

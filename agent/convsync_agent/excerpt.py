@@ -6,6 +6,8 @@ import base64
 import json
 from typing import Any
 
+from convsync_agent.passage import same_until
+
 LONGEST = 240
 _ODD = "\N{REPLACEMENT CHARACTER}"
 _LEAD = 24  # characters before a difference
@@ -25,7 +27,7 @@ def one_line(text: str, limit: int = LONGEST) -> str:
 
 def both_lines(old: str, new: str) -> tuple[str, str]:
     """Two texts from shortly before their first difference on."""
-    at = _common(old, new)
+    at = same_until(old, new)
     start = max(0, at - _LEAD) if at > _LEAD + 8 else 0
     lead = "…" if start else ""
     return lead + one_line(old[start:]), lead + one_line(new[start:])
@@ -71,15 +73,3 @@ def _decoded(value: Any) -> Any:
         return base64.b64decode(value, validate=True).decode()
     except ValueError:
         return value
-
-
-def _common(old: str, new: str) -> int:
-    """How many characters both begin with, by halving: texts may be megabytes long."""
-    low, high = 0, min(len(old), len(new))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if old[low:middle] == new[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -8,7 +8,7 @@ too.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 _BEGIN, _END = b"\n  {", b"\n  }"
 _STEP = 1 << 12
@@ -51,6 +51,21 @@ def patched(one: bytes, other: bytes, found: Passage) -> bytes:
     return b"".join((memoryview(one)[: found.begin], found.one, memoryview(other)[after:]))
 
 
+def same_until(one: AnyStr, other: AnyStr) -> int:
+    """How many bytes, or characters, at the start are the same. By steps and halving: both may be megabytes long."""
+    most, at = min(len(one), len(other)), 0
+    while at < most and one[at : at + _STEP] == other[at : at + _STEP]:
+        at += _STEP
+    least, most = min(at, most), min(at + _STEP, most)
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
 def _from(one: bytes, other: bytes, begin: int, beyond: tuple[int, int]) -> Passage | None:
     """The elements from `begin` to the first ends of one that lie at these places or behind them."""
     before = one[max(0, begin - _SPACES) : max(0, begin)].rstrip()[-1:]
@@ -65,23 +80,8 @@ def _from(one: bytes, other: bytes, begin: int, beyond: tuple[int, int]) -> Pass
 
 def _begin(one: bytes, other: bytes) -> int:
     """Where the last element begins whose beginning is the same in both; -1: nowhere."""
-    at = one.rfind(_BEGIN, 0, _same_until(one, other))
+    at = one.rfind(_BEGIN, 0, same_until(one, other))
     return at if at < 0 else at + len(_BEGIN) - 1
-
-
-def _same_until(one: bytes, other: bytes) -> int:
-    """How many bytes at the start are the same."""
-    most, at = min(len(one), len(other)), 0
-    while at < most and one[at : at + _STEP] == other[at : at + _STEP]:
-        at += _STEP
-    least, most = min(at, most), min(at + _STEP, most)
-    while least < most:
-        middle = (least + most + 1) // 2
-        if one[least:middle] == other[least:middle]:
-            least = middle
-        else:
-            most = middle - 1
-    return least
 
 
 def _same_from(one: bytes, other: bytes, begin: int) -> int:

@@ -124,10 +124,13 @@ class Vault:
             batch.extend([wanted] if wanted else [])
             if len(batch) >= AT_ONCE or time.monotonic() - began > STEP_SECONDS:
                 break
-        self._soonest = min(map(self._ready_at, self._due.values()), default=float("inf"))
+        self._look_at_due()
         if batch:
             calm = self._calm_at <= began  # else it is overdue, and is done whatever goes on
             self._begin(self._take_calmly, batch, calm)
+
+    def _look_at_due(self) -> None:
+        self._soonest = min(map(self._ready_at, self._due.values()), default=float("inf"))
 
     def _take_up(self, now: float) -> None:
         """What was put off is due."""
@@ -200,6 +203,7 @@ class Vault:
                     count.add(len(due[at : at + AT_ONCE]))
         except OSError:
             self.failed += made
+            self._look_at_due()
             return 0
         for key in due:
             del self._due[key]

@@ -210,6 +210,26 @@ def test_a_deputy_that_hangs_is_ended_and_its_work_comes_back(machine, tree, off
     assert made.pid is None
 
 
+def test_one_that_was_let_go_and_hangs_is_ended_too(machine, tree, office, monkeypatch):
+    """What it has in hand when the registry changes is not away for good: it is waited for, and given back."""
+    made, engine, agenda = office
+    site = engine.sites[WS]
+    engine.rescan(site)
+    give(office, site, {C}, monkeypatch)
+    os.kill(made.pid, signal.SIGSTOP)
+    made.retire()
+    assert made.pid is None
+    assert made.busy
+    assert 0 < made.wait() < float("inf")
+    monkeypatch.setattr(delegation, "HANG_SECONDS", 0.0)
+    made.step()
+    until(lambda: list(made.answers(agenda)) or not agenda.lent(WS, C), "given back")
+
+    assert not made.busy
+    assert agenda.take(10) == (WS, {C})
+    assert made.wait() == float("inf")
+
+
 def test_one_that_has_nothing_to_do_goes(machine, tree, office, monkeypatch):
     """Of itself, and its process is gone when it was let go."""
     made, engine, agenda = office
