@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 
 import pytest
 
-from convsync_agent import vault
+from convsync_agent import kernel, vault
 from faults import World
 
 FIRST = 17_000_000_001
-SOME = range(FIRST, FIRST + 5)
+SOME = range(FIRST, FIRST + vault.TOGETHER)
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Five conversations came in by a `register`, which leaves their kept copies to the agent."""
+    """Some conversations came in by a `register`, which leaves their kept copies to the agent."""
     made = World(tmp_path, monkeypatch)
     top = made.enroll("a")
     for conversation in SOME:
@@ -68,3 +70,21 @@ def test_a_command_does_not_wait_for_calm(world):
         assert engine.vault.step_all(engine, engine.sites) == len(SOME)
         assert engine.vault.shelter.conversations(site.id) == set(SOME)
         assert engine.vault.wait() == float("inf")
+
+
+@pytest.mark.skipif(not kernel.has_syncfs(), reason="here each file is waited for by itself")
+def test_many_that_did_not_get_to_the_disk_are_due_again(world, monkeypatch):
+    """A disk that fails in the one wait for all of them: nothing is forgotten, and the next moment is not never."""
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with world.engine() as engine:
+        (site,) = engine.sites.values()
+        engine.rescan(site)
+        engine.vault.note_all(site)
+        with monkeypatch.context() as patched:
+            patched.setattr(kernel, "sync_file_system", fails)
+            assert engine.vault.step_all(engine, engine.sites) == 0
+        assert engine.vault.failed
+        assert engine.vault.wait() < float("inf")
