@@ -21,7 +21,7 @@ from convsync_agent.extras import Carry, ClashError, place_extras, read_extra, s
 from convsync_agent.fs import ChangedError, OddFileError
 from convsync_agent.imported import Importer
 from convsync_agent.locks import HeldLock, conversation_lock
-from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Unit
 from convsync_agent.moving import move
 from convsync_agent.observe import Contents
 from convsync_agent.plan import (
@@ -40,7 +40,7 @@ from convsync_agent.plan import (
     target_of,
 )
 from convsync_agent.progress import Count
-from convsync_agent.results import Done, Failed, Journal, Keeper, Result, because_of, failed_with
+from convsync_agent.results import Done, Failed, Journal, Keeper, Result, Trust, because_of, failed_with
 from convsync_agent.targets import Target, by_target, chunks, gather, pending_work
 
 BARRIER_FROM = 8  # files: from here one syncfs is cheaper than single fsyncs (design 8)
@@ -55,7 +55,7 @@ class Applier:
     keep: Keeper
     journal: Journal
     contents: Contents
-    trust: Callable[[Root, int, FileCopy, Stamp], None]
+    trust: Trust
     burst: Callable[[], AbstractContextManager[Batch]]
     rites: Callable[[PutBack | Bury | Lift], list[Result]]
     count: Count
@@ -247,7 +247,7 @@ class Applier:
         for item in job.staged:
             stamp = fs.stat_file(item.file, fd) if item.inode >= 0 else None
             if stamp is not None and stamp.inode == item.inode:
-                self.trust(job.action.target.root, job.action.conversation, source.file(item.file), stamp)
+                self.trust((job.action.target.root, job.action.conversation), source, item.file, stamp)
 
     def _extras(self, target: Target, lock: HeldLock, fds: tuple[int, int]) -> list[Result]:
         """Unmanaged files come last: what is wrong with one of them stops nothing that JP reads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from dataclasses import dataclass, field
 from convsync_agent import fs, kernel, piecewise, staging
 from convsync_agent.bulk import Content, digest_of
 from convsync_agent.locks import HeldLock
-from convsync_agent.model import Copy, Extra, Stamp, Unit
+from convsync_agent.model import MANAGED, Copy, Extra, Stamp, Unit
 from convsync_agent.plan import AddExtras
+
+DRAFT = "QUERY_MESSAGE.md"
+MAX_DEPTH = 8
 
 
 class ClashError(OSError):
@@ -119,3 +123,25 @@ def _place(carry: Carry, extra: Extra, name: str, target_fd: int, stage_fd: int)
 def _planned(action: AddExtras, extra: Extra) -> Extra | None:
     """The silo's own file of that name, as it was when the plan was made."""
     return next((e for e in action.target.extras if e.path == extra.path), None)
+
+
+def list_extras(fd: int, prefix: str = "", depth: int = 0) -> list[Extra]:
+    """Every unmanaged regular file below one conversation's directory that may travel to the silo.
+
+    Never the draft, dot names, `*.tmp`, a nested `conversations/`, or anything behind a symlink (design 3).
+    """
+    found: list[Extra] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or name.endswith(".tmp") or name == DRAFT:
+                continue
+            if not prefix and name in MANAGED:
+                continue
+            at = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(at.st_mode):
+                found.append(Extra(prefix + name, fs.stamp_of(at)))
+            elif stat.S_ISDIR(at.st_mode) and name != fs.CONVERSATIONS and depth < MAX_DEPTH:
+                with fs.opened_dir(name, dir_fd=fd) as sub:
+                    found.extend(list_extras(sub, f"{prefix}{name}/", depth + 1))
+    return found

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from convsync_agent.durable import Batch, Durable
 from convsync_agent.errors import NotFound, StorageProblem, UsageProblem, storage_problem
 from convsync_agent.kept import MANIFEST, VERSION, Kept, KeptFile, Listing, Manifest, Pruned
 from convsync_agent.model import Unit
-from convsync_agent.names import id_text, parse_id
+from convsync_agent.names import id_text
 from convsync_agent.objects import OBJECTS, Stamp, object_path
 from convsync_agent.plan import Problem
 from convsync_agent.pressing import Pressing
@@ -39,7 +38,6 @@ from convsync_agent.pressing import Pressing
 __all__ = ["History", "Kept", "KeptFile", "Listing", "Manifest", "Pruned"]
 
 _T = TypeVar("_T")
-_WORKSPACE = re.compile(r"[0-9a-z]{1,64}")
 
 
 class History:
@@ -103,8 +101,8 @@ class History:
     def _keep(self, manifest: Manifest, rows: Sequence[tuple[KeptFile, Content]], batch: Batch) -> Kept:
         m, place = manifest, self._place(manifest.workspace, manifest.conversation)
         self._settle(place, batch)
-        self._store(place, rows, batch)
-        newest, last_ms = kept.load_newest(place, m.workspace, m.conversation, m.unit)
+        stamps = self._store(place, rows, batch)
+        newest, last_ms = kept.load_newest(place, m)
         if newest and [f[:3] for f in newest.files] == [f[:3] for f in m.files]:
             folder = os.path.join(place, newest.version)
             with contextlib.suppress(FileNotFoundError):  # pruned at this moment: then it is kept anew
@@ -113,7 +111,9 @@ class History:
                     return Kept(newest.version, new=False)
         version, stamp = kept.publish(place, replace(m, at_ms=max(m.at_ms, last_ms + 1)), batch)
         self._durable.note({os.path.join(place, version): stamp}, batch)
-        lost = [(f, raw) for f, raw in rows if not objects.intact(place, f.digest, f.size)]
+        lost = [
+            r for r, at in zip(rows, stamps, strict=True) if objects.stamp_at(object_path(place, r[0].digest)) != at
+        ]
         self._store(place, lost, batch)  # removed while no manifest asked for it
         return Kept(version, new=True)
 
@@ -143,9 +143,9 @@ class History:
             objects.write(os.path.join(path, kept.README), [kept.README_TEXT], batch.wrote if batch else kernel.fsync)
         self._durable.note({path: (os.stat(path).st_ino, 0)}, batch)
 
-    def _store(self, place: str, rows: Sequence[tuple[KeptFile, Content]], batch: Batch) -> None:
+    def _store(self, place: str, rows: Sequence[tuple[KeptFile, Content]], batch: Batch) -> list[Stamp]:
         """An object that is there counts only if it gives back these very bytes; else it is written anew."""
-        loose = dict[str, Stamp]()
+        loose, stamps = dict[str, Stamp](), list[Stamp]()
         for entry, raw in rows:
             path, stamp = object_path(place, entry.digest), None
             with contextlib.suppress(OSError):
@@ -156,14 +156,19 @@ class History:
                 stamp = objects.write(path, objects.stored(raw), wrote)
                 self._durable.doubted.discard(path)
                 self.pressing.note(path)
+            stamps.append(stamp)
             if not self._durable.knows(path, stamp, batch):
                 loose[path] = stamp
         self._name(place, loose, batch)
+        return stamps
 
     def _stamp(self, path: str, check: objects.Check, batch: Batch | None) -> Stamp | None:
         """The stamp of an object that passes, its content durable or left to the batch. Raises OSError."""
         if path in self._durable.doubted:
             return None
+        stamp = objects.stamp_at(path)
+        if batch is not None and stamp is not None and self._durable.knows(path, stamp, batch):
+            return stamp  # read or written here, and nobody touched it since
 
         def loose(fd: int, stamp: Stamp) -> None:
             if not self._durable.knows(path, stamp, batch):
@@ -289,7 +294,7 @@ class History:
 
     def conversations(self, workspace: str) -> list[int]:
         """Every conversation of a workspace that there is a place for."""
-        return [conversation for _, conversation in self._conversations(workspace)]
+        return [conversation for _, conversation in kept.conversations(self.base, workspace)]
 
     def size(self) -> int:
         """Bytes of everything, as stored."""
@@ -328,22 +333,13 @@ class History:
     # -- where things are -------------------------------------------------
 
     def _place(self, workspace: str, conversation: int) -> str:
-        if not _WORKSPACE.fullmatch(workspace):
+        if not kept.WORKSPACE.fullmatch(workspace):
             raise UsageProblem("not a workspace id")
         return os.path.join(self.base, workspace, id_text(conversation))
 
     def _shelves(self, workspace: str | None) -> list[pruning.Shelf]:
-        return [pruning.Shelf(self._place(s, c), partial(self.look, s, c)) for s, c in self._conversations(workspace)]
-
-    def _conversations(self, workspace: str | None) -> list[tuple[str, int]]:
-        spaces = objects.names_in(self.base) if workspace is None else [workspace]
-        found = [
-            (s, parse_id(n))
-            for s in spaces
-            if _WORKSPACE.fullmatch(s)
-            for n in objects.names_in(os.path.join(self.base, s))
-        ]
-        return sorted((s, c) for s, c in found if c is not None)
+        found = kept.conversations(self.base, workspace)
+        return [pruning.Shelf(self._place(s, c), partial(self.look, s, c)) for s, c in found]
 
 
 def _hex(digest: str | bytes) -> str:

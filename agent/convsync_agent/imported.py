@@ -17,9 +17,9 @@ from convsync_agent.attempt import attempt, barrier
 from convsync_agent.bulk import Content, is_large
 from convsync_agent.extras import parents, read_extra
 from convsync_agent.locks import HeldLock, conversation_lock
-from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit
+from convsync_agent.model import Copy, FileCopy, Partition, Root, Stamp, Unit, UnitCopy
 from convsync_agent.plan import Import
-from convsync_agent.results import Done, Result, failed_with
+from convsync_agent.results import Done, Result, Trust, failed_with
 
 Read = Callable[[Copy, FileCopy], Content]
 
@@ -42,7 +42,7 @@ class Building:
     action: Import
     name: str
     files: int
-    written: list[tuple[FileCopy, Stamp]]
+    written: list[tuple[UnitCopy, str, Stamp]]
 
     def remove(self, stage_fd: int) -> None:
         """Take the copies away again: every byte of them is still where it came from."""
@@ -63,7 +63,7 @@ def build(action: Import, read: Read, stage_fd: int, *, durable: bool) -> Buildi
                     if file.stamp:
                         raw = read(copy, file)
                         stamp = fs.write_new(file.name, raw, fd, mtime_ns=file.mtime_ns, sync=durable)
-                        built.written.append((file, stamp))
+                        built.written.append((copy.unit(unit), file.name, stamp))
                         built.files += 1
             for copy, extra in action.extras:
                 raw, stamp = read_extra(copy, extra)
@@ -93,7 +93,7 @@ class Importer:
     read: Read
     barrier_from: int
     into: Root | None = None
-    trust: Callable[[Root, int, FileCopy, Stamp], None] | None = None
+    trust: Trust | None = None
 
     def imports(self, actions: Sequence[Import]) -> Iterator[Result]:
         """Every action's result. Nothing has a visible name before its bytes are durable."""
@@ -169,8 +169,8 @@ class Importer:
                 kernel.rename_new(stage_fd, one.name, archive, action.name)
         placed.append(one)
         if self.trust is not None:
-            for file, stamp in one.written:
-                self.trust(self.into or self.silo, action.conversation, file, stamp)
+            for source, name, stamp in one.written:
+                self.trust((self.into or self.silo, action.conversation), source, name, stamp)
         return []
 
     @staticmethod

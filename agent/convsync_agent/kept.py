@@ -30,6 +30,7 @@ version; the content of each is <workspace>/<conversation>/objects/<digest>.gz (
 SCHEMA = 1
 MANIFEST = "manifest.json"
 VERSION = re.compile(r"([0-9]{1,15})-(stream|metadata|extras)-[0-9a-f]{8}")
+WORKSPACE = re.compile(r"[0-9a-z]{1,64}")
 _HEX = re.compile(r"[0-9a-f]{32}")
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
@@ -100,7 +101,7 @@ def publish(place: str, manifest: Manifest, batch: Batch) -> tuple[str, objects.
 
     A taken name: one ms later.
     """
-    tag = content_digest(json.dumps([f[:2] for f in manifest.files]).encode()).hex()[:8]
+    tag = _tag(manifest)
     while True:
         version = f"{manifest.at_ms}-{manifest.unit}-{tag}"
         temp = objects.temp_name(place)
@@ -122,10 +123,19 @@ def publish(place: str, manifest: Manifest, batch: Batch) -> tuple[str, objects.
             return version, stamp
 
 
+def conversations(base: str, workspace: str | None) -> list[tuple[str, int]]:
+    """Every workspace, or this one, and conversation that there is a place for."""
+    spaces = objects.names_in(base) if workspace is None else [workspace]
+    found = [
+        (s, parse_id(n)) for s in spaces if WORKSPACE.fullmatch(s) for n in objects.names_in(os.path.join(base, s))
+    ]
+    return sorted((s, c) for s, c in found if c is not None)
+
+
 def load(place: str, workspace: str, conversation: int, version: str) -> Manifest:
     """Raises OSError, and ValueError whose text says in a word why not."""
     with objects.opened(os.path.join(place, version, MANIFEST)) as fd:
-        written_ms = os.fstat(fd).st_mtime_ns // 1_000_000
+        written_ms = _written_ms(os.fstat(fd))
         raw = b"".join(iter(partial(os.read, fd, 1 << 16), b""))
     return _parsed(raw, workspace, conversation, version, written_ms)
 
@@ -146,15 +156,29 @@ def load_all(place: str, workspace: str, conversation: int) -> tuple[list[Manife
     return sorted(found, key=lambda m: (m.at_ms, m.version), reverse=True), troubles
 
 
-def load_newest(place: str, workspace: str, conversation: int, unit: Unit) -> tuple[Manifest | None, int]:
-    """The newest readable version of a unit, and the last time that any version of it has."""
-    found = (VERSION.fullmatch(n) for n in objects.names_in(place) if unit in n)
-    of_unit = sorted(((int(m[1]), m[0]) for m in found if m and m[2] == unit), reverse=True)
+def load_newest(place: str, like: Manifest) -> tuple[Manifest | None, int]:
+    """The newest readable version of this one's unit if it may have the same files, and when that unit was kept last.
+
+    A version is named after its files, so one with others is not read.
+    """
+    found = (VERSION.fullmatch(n) for n in objects.names_in(place) if like.unit in n)
+    of_unit = sorted(((int(m[1]), m[0]) for m in found if m and m[2] == like.unit), reverse=True)
+    tag = _tag(like)
     for _, name in of_unit:
         with contextlib.suppress(OSError, ValueError):
-            newest = load(place, workspace, conversation, name)
+            if not name.endswith(tag):
+                return None, max(of_unit[0][0], _written_ms(os.stat(os.path.join(place, name, MANIFEST))))
+            newest = load(place, like.workspace, like.conversation, name)
             return newest, max(of_unit[0][0], newest.seen_ms)
     return None, of_unit[0][0] if of_unit else -1
+
+
+def _written_ms(st: os.stat_result) -> int:
+    return st.st_mtime_ns // 1_000_000
+
+
+def _tag(manifest: Manifest) -> str:
+    return content_digest(json.dumps([f[:2] for f in manifest.files]).encode()).hex()[:8]
 
 
 # -- as text ------------------------------------------------------------------

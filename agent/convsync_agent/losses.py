@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from convsync_agent.extras import DRAFT
 from convsync_agent.model import BOTH, SECOND, Copy, Kind, Root, Unit
-from convsync_agent.observe import DRAFT
 from convsync_agent.plan import Keep
 from convsync_agent.site import Site, Tree
 from convsync_agent.state import Attention

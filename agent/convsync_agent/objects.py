@@ -269,6 +269,14 @@ def stamp_of(st: os.stat_result) -> Stamp:
     return st.st_ino, st.st_ctime_ns
 
 
+def stamp_at(path: str) -> Stamp | None:
+    """The stamp of what has this name; None: nothing has, or nobody may say."""
+    try:
+        return stamp_of(os.lstat(path))
+    except OSError:
+        return None
+
+
 def set_age(fd: int, ms: int) -> None:
     ns = min(ms * 1_000_000, _LAST_NS)
     os.utime(fd, ns=(ns, ns))

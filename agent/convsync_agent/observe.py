@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +13,16 @@ from convsync_agent.bulk import Content, is_large
 from convsync_agent.content import check_base_config, check_continued, check_events, check_metadata
 from convsync_agent.digest import content_digest
 from convsync_agent.errors import kind_of, reason_of
+from convsync_agent.extras import list_extras
 from convsync_agent.model import (
     BASE_CONFIG,
     EVENTS,
     MANAGED,
     METADATA,
     METADATA_FILES,
+    QUIET_NS,
     STREAM_FILES,
     Copy,
-    Extra,
     FileCopy,
     Grade,
     Partition,
@@ -33,8 +33,6 @@ from convsync_agent.model import (
 from convsync_agent.records import FINE_GRANULE_NS, Record, unpack
 from convsync_agent.scan import Place, unchanged
 
-DRAFT = "QUERY_MESSAGE.md"
-MAX_DEPTH = 8
 CACHE_FILES = 4096
 MEMORY_LIMIT = 64 << 20
 HELD_FILES = 8
@@ -134,21 +132,26 @@ class Eye:
 
         Its unmanaged files were settled with it, so they are not listed: nothing is to be done about them.
         """
+        record, where = unpack(raw), (root, conversation)
+        seen = dict(zip(MANAGED, record.stamps, strict=True))
         try:
             with fs.opened_partition(root.path, archived=place.archived) as part:
                 if not unchanged(raw, place.name, part, archived=place.archived):
                     return None
+                ages = [
+                    self._age(where, names, {n: seen[n] for n in names}, record.dir_mtime)
+                    for names in (STREAM_FILES, METADATA_FILES)
+                ]
+                closed = min(ages) >= QUIET_NS
+                if not closed:
+                    with fs.opened_dir(place.name, dir_fd=part) as fd:
+                        closed = self._ended(where, seen, fd)
         except OSError:
             return None
-        record = unpack(raw)
         files = [FileCopy(n, s, d) for n, s, d in zip(MANAGED, record.stamps, record.digests, strict=True)]
-        seen = dict(zip(MANAGED, record.stamps, strict=True))
-        ages = [
-            self._age((root, conversation), names, {n: seen[n] for n in names}, record.dir_mtime)
-            for names in (STREAM_FILES, METADATA_FILES)
-        ]
+        stream = UnitCopy(tuple(files[:2]), age_ns=ages[0], closed=closed)
+        metadata = UnitCopy((files[2],), age_ns=ages[1], closed=closed)
         partition = Partition.ARCHIVED if record.archived else Partition.LIVE
-        stream, metadata = UnitCopy(tuple(files[:2]), age_ns=ages[0]), UnitCopy((files[2],), age_ns=ages[1])
         return Copy(root, conversation, place.name, partition, record.inode, stream, metadata), record.dir_mtime
 
     def _unit(
@@ -162,10 +165,7 @@ class Eye:
         except OSError as error:
             return UnitCopy(tuple(FileCopy(n) for n in names), Grade.UNREADABLE, fault=_said(error))
         age = self._age(where, names, stamps, dir_ctime)
-        closed = all(
-            s is None or self._old(s) or self.closed(root.path, conversation, n) or _nobody_writes(n, fd)
-            for n, s in stamps.items()
-        )
+        closed = self._ended(where, stamps, fd)
         files, grade, fault = [], Grade.VALID, ""
         for name, stamp in stamps.items():
             if stamp is None:
@@ -192,17 +192,26 @@ class Eye:
             grade, fault = Grade.INCOMPLETE, f"no {required}"
         return UnitCopy(tuple(files), grade, age, closed, fault)
 
+    def _ended(self, where: tuple[Root, int], stamps: dict[str, Stamp | None], fd: int) -> bool:
+        """The last write of each of these files was seen to end, or is long ago, or nobody can be writing."""
+        root, conversation = where
+        return all(
+            s is None or self._old(s) or self.closed(root.path, conversation, n) or _nobody_writes(n, fd)
+            for n, s in stamps.items()
+        )
+
     def _age(self, where: tuple[Root, int], names: tuple[str, ...], stamps: dict[str, Stamp | None], ctime: int) -> int:
         """How long the unit is known to be unchanged. A lacking file counts from the directory's change."""
         there = [s.ctime_ns for s in stamps.values() if s]
         latest = max([*there, ctime] if len(there) < len(stamps) and names[-1] not in _present(stamps) else there)
         return self.age((where[0].path, where[1], names[-1]), tuple(stamps.values()), latest)
 
-    def trust(self, root: Root, conversation: int, file: FileCopy, stamp: Stamp) -> None:
-        """A file we placed was valid at its source: it need not be read back to be known."""
-        if file.digest is not None:
-            key = (root.path, conversation, file.name)
-            self._note(key, Fact(stamp, file.digest, "", packed=False))
+    def trust(self, where: tuple[Root, int], unit: UnitCopy, name: str, stamp: Stamp) -> None:
+        """A file of this unit that we placed was valid at its source: it need not be read back to be known."""
+        digest = unit.file(name).digest
+        if digest is not None:
+            packed = name == EVENTS and unit.file(BASE_CONFIG).stamp is None
+            self._note((where[0].path, where[1], name), Fact(stamp, digest, "", packed))
 
     def facts_of(self, conversations: Collection[int]) -> dict[tuple[str, int, str], Fact]:
         """What is known of their files, for another one to `learn`."""
@@ -220,7 +229,7 @@ class Eye:
             self._facts.popitem(last=False)
 
     def _old(self, stamp: Stamp) -> bool:
-        return self.now() - stamp.ctime_ns >= 200_000_000
+        return self.now() - stamp.ctime_ns >= QUIET_NS
 
     def _fact(
         self,
@@ -319,25 +328,3 @@ def _check(name: str, raw: bytes, *, packed: bool) -> str:
     if name == EVENTS:
         return check_events(raw, packed=packed)
     return check_metadata(raw) if name == METADATA else check_base_config(raw)
-
-
-def list_extras(fd: int, prefix: str = "", depth: int = 0) -> list[Extra]:
-    """Every unmanaged regular file below one conversation's directory that may travel to the silo.
-
-    Never the draft, dot names, `*.tmp`, a nested `conversations/`, or anything behind a symlink (design 3).
-    """
-    found: list[Extra] = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(".") or name.endswith(".tmp") or name == DRAFT:
-                continue
-            if not prefix and name in (BASE_CONFIG, EVENTS, METADATA):
-                continue
-            at = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(at.st_mode):
-                found.append(Extra(prefix + name, fs.stamp_of(at)))
-            elif stat.S_ISDIR(at.st_mode) and name != fs.CONVERSATIONS and depth < MAX_DEPTH:
-                with fs.opened_dir(name, dir_fd=fd) as sub:
-                    found.extend(list_extras(sub, f"{prefix}{name}/", depth + 1))
-    return found

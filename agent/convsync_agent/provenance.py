@@ -106,6 +106,8 @@ class Provenance:
         return ((Unit(unit), unpack_digest(raw)) for unit, raw in self.state.lineage(workspace, conversation))
 
     def _earlier(self, copy: Copy, silo: Copy) -> bool:
+        if copy.metadata.digest == silo.metadata.digest:
+            return False
         mine, theirs = self._time(copy, last_activated), self._time(silo, last_activated)
         return mine is not None and theirs is not None and mine < theirs
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convsync_agent.bulk import Content
 from convsync_agent.errors import UNWRITTEN, kind_of, reason_of
-from convsync_agent.model import Copy, Root, Unit
+from convsync_agent.model import Copy, Root, Stamp, Unit, UnitCopy
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Problem, Update, target_of
 
 
@@ -32,6 +32,8 @@ class Failed:
 Result = Done | Postponed | Failed
 Keeper = Callable[[Copy, Unit, Sequence[tuple[str, Content, int]], str], None]
 """Puts (copy, unit, files, why) into the history, durable when it returns."""
+Trust = Callable[[tuple[Root, int], UnitCopy, str, Stamp], None]
+"""Learns that a file of this unit was placed in (root, conversation), and has this stamp there."""
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from convsync_agent import flocks, fs, kernel, layout
 from convsync_agent.dirs import ensure_private
 from convsync_agent.engine import Engine
 from convsync_agent.errors import LockHeld, Refused, storage_problem
+from convsync_agent.extras import DRAFT
 from convsync_agent.model import UNSTABLE_NS, ImportPolicy, Kind, Root
-from convsync_agent.observe import DRAFT
 from convsync_agent.outcome import Outcome
 from convsync_agent.scan import View, list_root
 from convsync_agent.settling import settle

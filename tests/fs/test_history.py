@@ -113,6 +113,24 @@ def test_the_order_is_the_order_of_keeping(history, times):
     assert len({m.at_ms for m in history.versions(WS, ID)}) == 3
 
 
+def test_a_version_kept_again_counts_from_then(history):
+    """What comes after it with a clock set back is younger all the same, whatever its files are."""
+    keep(history, b"a", at_ms=5)
+    assert not keep(history, b"a", at_ms=50_000).new
+    keep(history, b"b", at_ms=7)
+    assert contents(history) == [b"b", b"a"]
+    assert [m.at_ms for m in history.versions(WS, ID)] == [50_001, 5]
+
+
+def test_an_object_that_was_touched_is_read_again(history):
+    """That it was whole a moment ago, by the same process, proves nothing once somebody wrote to it."""
+    keep(history, b"a")
+    [base] = hexes(b"{}")
+    (place(history) / "objects" / f"{base}.gz").write_bytes(b"damaged")
+    keep(history, b"b")
+    assert contents(history) == [b"b", b"a"]
+
+
 @pytest.mark.parametrize(
     ("unit", "names"),
     [

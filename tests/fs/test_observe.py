@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from convsync_agent import fs, observe, records
 from convsync_agent.content import check_events
 from convsync_agent.digest import content_digest
+from convsync_agent.extras import MAX_DEPTH
 from convsync_agent.model import Grade, Kind, Partition, Root
-from convsync_agent.observe import MAX_DEPTH, Contents, Eye
+from convsync_agent.observe import Contents, Eye
 from convsync_agent.scan import Place
 from machine import as_jp, event, put
 
@@ -169,6 +172,21 @@ def test_a_known_stamp_is_not_read_again(top, monkeypatch):
     assert copy == look(top, first)[0]
     assert copy == look(top, eye(), record_of(copy, dir_mtime))[0]
     assert [] == seen
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="only a lease proves that nobody writes")
+@pytest.mark.parametrize("writer", [False, True], ids=["nobody writes", "open for writing"])
+def test_what_was_written_a_moment_ago_need_not_rest_to_be_recalled(top, writer):
+    """From its record or from the disk: it is quiet at once if nobody can be writing, and else when it has rested."""
+    put(top / "events.json", GOOD["events.json"])
+    moment = (top / "events.json").stat().st_ctime_ns + 50_000_000
+    now = Eye(lambda: moment, lambda *_: 5, lambda *_: False)
+    copy, dir_mtime = look(top, now)
+    packed = records.pack(copy, dir_mtime, time.time_ns() + HOUR)
+    with open(top / "events.json", "ab") if writer else nullcontext():
+        recalled, _ = now.recall(copy.root, C, Place(top.name, archived=False), packed)
+        assert recalled.stream.quiet is not writer
+        assert recalled.stream.closed is look(top, now)[0].stream.closed
 
 
 def test_a_stamp_that_proves_nothing_yet_is_read_again(top, monkeypatch):
