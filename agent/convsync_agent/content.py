@@ -111,14 +111,13 @@ def _grown(raw: bytes, before: bytes) -> bool:
 
 def _sound(found: Passage, *, packed: bool) -> bool:
     """What differs is whole elements without fault. False: not known."""
-    if packed and found.leads:
-        return False
     try:
         new, old = _events(b"[" + found.one + b"]"), _events(b"[" + found.other + b"]")
     except NotJson:
         return False
-    # It may be that they lie deeper than they look, so they must not be deeper than what was there.
-    return not any(map(_fault, new)) and depth(new) <= depth(old)
+    if any(map(_fault, new)) or (packed and found.leads and not has_config(new[0])):
+        return False
+    return depth(new) <= depth(old)  # it may be that they lie deeper than they look
 
 
 def _unclosed(raw: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from convsync_agent import content
 from convsync_agent.content import check_continued, check_events, stream_contains
 from convsync_agent.passage import first_changed, passage, patched
 from convsync_agent.strict_json import DEPTH, NotJson, parse, same_json
@@ -81,11 +82,22 @@ def test_without_the_layout_nothing_is_found(one, other):
 
 def test_the_first_element_of_a_packed_stream_is_judged_with_the_rest():
     """It holds the config, so any other element there is a fault, however sound."""
-    raw, before = jp([A, B]), jp([HEAD, B])
+    for first in ([A], [A, HEAD], [], [{**HEAD, "type": "turn_start"}]):
+        raw, before = jp([*first, B]), jp([HEAD, B])
+        assert first_changed(raw, before).leads
+        assert check_continued(raw, before, packed=True) == check_events(raw, packed=True) != ""
+        assert check_continued(raw, before, packed=False) == ""
 
-    assert first_changed(raw, before).leads
-    assert check_continued(raw, before, packed=True) == check_events(raw, packed=True) != ""
-    assert check_continued(raw, before, packed=False) == ""
+
+def test_a_packed_config_that_is_edited_is_judged_alone(monkeypatch):
+    """It is an element like others, as long as it is the config; what follows it is not parsed."""
+    other = {**HEAD, "delta": {"model": "other"}}
+    raw, before = jp([other, *[ask("x" * 900)] * 50]), jp([HEAD, *[ask("x" * 900)] * 50])
+    parsed = []
+    monkeypatch.setattr(content, "parse", lambda text: parsed.append(len(text)) or parse(text))
+
+    assert check_continued(raw, before, packed=True) == check_events(raw, packed=True) == ""
+    assert max(parsed[:-1]) < 1000
 
 
 def nested(levels, inside):
