@@ -73,7 +73,7 @@ def test_who_only_waits_or_shares_does_not_count(lock):
 
 def test_without_proc_locks_nobody_is_called_busy(lock, monkeypatch):
     """Where it cannot be seen without disturbing: none."""
-    monkeypatch.setattr(flocks, "_PROC_LOCKS", "/nowhere")
+    monkeypatch.setattr(flocks, "_PROC_LOCKS", "/nowhere")  # as on macOS
     with held(lock):
         assert flocks.flocked_inodes() is None
         assert locks.busy_conversations(str(lock.parent.parent), [C]) == frozenset()
@@ -86,7 +86,7 @@ import sys, time
 from convsync_agent import locks
 with locks.single_agent(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(600)
+    time.sleep(600)  # until it is killed
 """
 
 

@@ -211,6 +211,7 @@ def test_phase3_an_id_that_somebody_has_is_not_taken(machine, engine, site, monk
         stack.enter_context(machine.holding(now + 3))
         clock = iter([*(n * 100_000_000 for n in taken), *[(now + 5) * 100_000_000] * 3])
         last = (now + 6) * 100_000_000
+        # The real one has left these tenths of a second before they can be taken.
         monkeypatch.setattr("convsync_agent.forking.time.time_ns", lambda: next(clock, last))
         made = fork(engine, site, A)
     assert made.id == now + 5
