@@ -55,6 +55,22 @@ def test_what_was_looked_at_is_read_when_its_name_has_another_one(tmp_path):
     assert whole(file.content(objects.content_digest(stream("one")))) == stream("one")
 
 
+def test_what_is_written_to_while_it_is_held_is_told(tmp_path, by_pieces):
+    """In place, in its old size, between two pieces: whoever reads on is told at the end."""
+    by_pieces()
+    path = tmp_path / EVENTS
+    put(path, stream("one", "two"), LATER)
+    with fs.opened_dir(str(tmp_path)) as fd:
+        pieces = Held(EVENTS, fd).pieces()
+    next(pieces)
+    with open(path, "r+b") as file:
+        file.seek(-9, os.SEEK_END)
+        file.write(b"!")
+
+    with pytest.raises(fs.ChangedError):
+        list(pieces)
+
+
 def test_what_was_written_to_since_is_told(tmp_path, by_pieces):
     """In its place, with its old time and size: the digest tells. No symlink is followed."""
     by_pieces()
