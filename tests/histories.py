@@ -20,7 +20,8 @@ from convsync_agent.model import (
     Stamp,
     Unit,
 )
-from imagined import BOTH, SILO, TREES, Memory, files, is_safe, words
+from imagined import Memory, is_safe
+from imagined_disk import BOTH, SILO, TREES, files, words
 
 IDS = (17_000_000_001, 17_000_000_002)
 PICK = st.integers(0, 11)

@@ -1,8 +1,7 @@
-"""A machine that is only imagined: roots, clocks, git and what convsync remembers, as data for whole histories.
+"""A machine that is only imagined, and what convsync remembers of it, as data for whole histories.
 
-Nothing here touches a disk. Contents are words: the stream `abc` contains `ab`, metadata contains the same title
-activated earlier. `Memory.cycle` is one cycle of the engine around the real core: `safety`, `reconcile` and
-`plan.after` decide and do; what the engine keeps between two cycles (base, lineage, tombstones) is kept here.
+`Memory.cycle` is one cycle of the engine around the real core: `safety`, `reconcile` and `plan.after` decide and do;
+what the engine keeps between two cycles (base, lineage, tombstones) is kept here. The disk is `imagined_disk.Disk`.
 """
 
 from __future__ import annotations
@@ -10,17 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from convsync_agent import safety
-from convsync_agent.contest import OUT_OF_REACH, fit
+from convsync_agent.contest import fit
 from convsync_agent.engine import PASSES
 from convsync_agent.model import (
-    BASE_CONFIG,
-    EVENTS,
-    METADATA,
     MS,
-    SECOND,
     SPLIT_NS,
     Absence,
     Agreed,
@@ -29,90 +23,23 @@ from convsync_agent.model import (
     Digest,
     Evidence,
     Fate,
-    FileCopy,
     Grade,
-    Kind,
     Policy,
     Root,
     Snapshot,
-    Stamp,
     Unit,
-    UnitCopy,
     Verdict,
 )
 from convsync_agent.plan import Bury, Keep, Lift, Plan, PutBack, Update, after
 from convsync_agent.reconcile import reconcile
-from notation import digest_of
-
-SILO = Root(Kind.SILO, "/silo")
-TREES = tuple(Root(Kind.WORKTREE, f"/{name}/.jp") for name in "uvw")
-BOTH = (Unit.STREAM, Unit.METADATA)
-BEGIN = 1_700_000_000 * SECOND
-_words: dict[bytes, str] = {}
-_inodes = itertools.count(1)
-
-
-@cache
-def digest(word: str) -> bytes:
-    _words[made := digest_of(word)] = word
-    return made
-
-
-def words(content: Digest) -> tuple[str, ...]:
-    return tuple(_words[d] if d else "" for d in content)
-
-
-@cache
-def contains(unit: Unit, outer: Digest, inner: Digest) -> bool:
-    """The outer content has everything of the inner one; nothing is known of what is broken."""
-    if outer == inner:
-        return True
-    one, two = words(outer), words(inner)
-    if "!" in one[-1] or "!" in two[-1] or "" in (one[-1], two[-1]):
-        return False
-    if unit is Unit.STREAM:
-        return one[0] == two[0] and one[1].startswith(two[1])
-    (title, _, last), (other, _, before) = one[0].partition(" "), two[0].partition(" ")
-    return title == other and int(last) >= int(before)
-
-
-def files(unit: Unit, texts: Iterable[str], mtimes: Iterable[int], now: int) -> UnitCopy:
-    """A unit with these words: an empty one is a file that is not there, `!` makes it broken."""
-    names = (BASE_CONFIG, EVENTS) if unit is Unit.STREAM else (METADATA,)
-    found = [
-        FileCopy(n, Stamp(m, len(t), next(_inodes), now), digest(t)) if t else FileCopy(n)
-        for n, t, m in zip(names, texts, mtimes, strict=True)
-    ]
-    last = found[-1].digest
-    grade = Grade.INCOMPLETE if last is None else Grade.INVALID if "!" in _words[last] else Grade.VALID
-    return UnitCopy(tuple(found), grade, 0)
-
-
-def aged(unit: UnitCopy, now: int) -> UnitCopy:
-    changed = max((f.stamp.ctime_ns for f in unit.files if f.stamp), default=0)
-    return UnitCopy(unit.files, unit.grade, now - changed, unit.closed, unit.fault)
-
-
-def content_of(copy: Copy, unit: Unit) -> tuple[int, Unit, Digest]:
-    return copy.conversation, unit, copy.identity(unit)
+from imagined_disk import BEGIN, BOTH, SILO, Disk, contains, content_of, inodes, words
 
 
 @dataclass(slots=True)
-class Memory:
-    """The disk as data, and what convsync has in `state.db`, in the history and in its trash.
-
-    `now` is true time; what a clock says is `now + skew`. `git` maps a copy's unit to the content that git wrote.
-    """
+class Memory(Disk):
+    """A machine with convsync: the disk, and what is in `state.db`, in the history and in the trash."""
 
     policy: Policy = field(default_factory=Policy)
-    disk: dict[Root, dict[int, tuple[Copy, ...]]] = field(default_factory=lambda: {SILO: {}})
-    away: set[Root] = field(default_factory=set)
-    readonly: set[Root] = field(default_factory=set)
-    now: int = BEGIN
-    skew: int = 0
-    git: dict[tuple[int, Root, Unit], tuple[Digest, int]] = field(default_factory=dict)
-    locked: dict[int, int] = field(default_factory=dict)
-    # -- what convsync remembers
     agreed: dict[tuple[int, Root], Agreed] = field(default_factory=dict)
     placed: dict[tuple[int, Root], dict[Unit, Digest]] = field(default_factory=dict)
     history: set[tuple[int, Unit, Digest]] = field(default_factory=set)
@@ -123,29 +50,6 @@ class Memory:
     listed: dict[Root, int] = field(default_factory=dict)
     stones: dict[int, safety.Tombstone] = field(default_factory=dict)
     shelter: dict[int, Copy] = field(default_factory=dict)
-
-    # -- the disk -------------------------------------------------------------------
-
-    @property
-    def wall(self) -> int:
-        return self.now + self.skew
-
-    def roots(self) -> list[Root]:
-        return [r for r in self.disk if r not in self.away]
-
-    def copies(self, *, away: bool = False) -> list[Copy]:
-        return [c for r, there in self.disk.items() if away or r not in self.away for g in there.values() for c in g]
-
-    def one(self, root: Root, conversation: int) -> Copy | None:
-        found = self.disk[root].get(conversation, ())
-        return found[0] if found else None
-
-    def put(self, copy: Copy, *, instead: Copy | None = None) -> None:
-        there = [c for c in self.disk[copy.root].get(copy.conversation, ()) if c is not instead]
-        self.disk[copy.root][copy.conversation] = (*there, copy)
-
-    def drop(self, root: Root, conversation: int) -> None:
-        self.disk[root].pop(conversation, None)
 
     # -- one cycle --------------------------------------------------------------------
 
@@ -193,40 +97,6 @@ class Memory:
             )
             for c in copies
             for u in BOTH
-        )
-
-    def _said(self, copy: Copy, unit: Unit) -> Verdict:
-        wrote = self.git.get((copy.conversation, copy.root, unit))
-        mine = (copy.unit(unit).digest, copy.unit(unit).mtime_ns)
-        return Verdict.WROTE if wrote == mine else Verdict.EDIT
-
-    def git_wrote(self, copy: Copy, unit: Unit) -> bool:
-        return self._said(copy, unit) is Verdict.WROTE
-
-    def snapshots(self) -> list[Snapshot]:
-        return [
-            Snapshot(
-                root,
-                self.wall,
-                {n: tuple(self._seen(c) for c in group) for n, group in self.disk[root].items()},
-                refresh=root not in self.readonly,
-            )
-            for root in self.roots()
-        ]
-
-    def _seen(self, copy: Copy) -> Copy:
-        stream, metadata = aged(copy.stream, self.now), aged(copy.metadata, self.now)
-        if not copy.whole and metadata.exists is False and stream.grade is Grade.VALID:
-            stream = replace(stream, grade=Grade.INCOMPLETE)
-        return Copy(
-            copy.root,
-            copy.conversation,
-            copy.name,
-            copy.partition,
-            copy.inode,
-            stream,
-            metadata,
-            copy.extras,
         )
 
     def base(self, absent: dict[int, Absence]) -> Base:
@@ -317,7 +187,7 @@ class Memory:
 
     def _put_back(self, action: PutBack) -> None:
         kept = self.shelter[action.conversation]
-        self.put(replace(kept, root=SILO, name=action.name or kept.name, inode=next(_inodes)))
+        self.put(replace(kept, root=SILO, name=action.name or kept.name, inode=next(inodes)))
         self.stones.pop(action.conversation, None)
 
     def _bury(self, conversation: int) -> None:
@@ -399,15 +269,6 @@ class Memory:
         """Every content that outlives all worktrees: in the silo, the history or the trash."""
         silo = {content_of(c, u) for g in self.disk[SILO].values() for c in g for u in BOTH}
         return silo | self.history | {content_of(c, u) for c in self.shelter.values() for u in BOTH}
-
-    def contents(self, *, away: bool = False) -> set[tuple[int, Unit, Digest]]:
-        """Every content that some readable root holds and that can be read."""
-        return {
-            content_of(c, u)
-            for c in self.copies(away=away)
-            for u in BOTH
-            if c.unit(u).exists and c.unit(u).grade not in OUT_OF_REACH
-        }
 
 
 def _activated(copy: Copy) -> int:

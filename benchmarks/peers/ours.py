@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from benchmarks import proc
 from benchmarks.floors import Floor
 from benchmarks.home import Agent, Home
@@ -19,6 +17,9 @@ class Ours(Peer):
         super().__init__(home.conversations("a"), f"{home.silo}/conversations", "")
         self._home = home
         self._agent: Agent | None = None
+
+    def commands(self) -> list[list[str]]:
+        return []  # `Agent` starts it: it knows its home
 
     def start(self) -> None:
         self._agent = Agent(self._home)
@@ -55,5 +56,4 @@ class Least(Peer):
         return self._floor.env
 
     def ready(self) -> bool:
-        time.sleep(0.02)
         return "ready" in self.said()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from benchmarks import proc
 from benchmarks.home import Failed
 
 
-class Peer:
+class Peer(ABC):
     """One synchroniser between `a`, where the edits are, and `b`. What it keeps is in `state`, which is its own."""
 
     name = ""
@@ -34,19 +35,19 @@ class Peer:
     def version(cls) -> str:
         return proc.first_line(cls.needs[0], "--version")
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  # most need no configuration
         """Write its configuration into `state`, which is there and empty."""
 
+    @abstractmethod
     def commands(self) -> list[list[str]]:
         """What runs until it is ended."""
-        raise NotImplementedError
 
     def env(self) -> dict[str, str]:
         return {}
 
+    @abstractmethod
     def ready(self) -> bool:
         """Whether it has seen that both sides are equal. Asked often."""
-        raise NotImplementedError
 
     # -- what it gets -----------------------------------------------------------
 

@@ -26,6 +26,12 @@ def pair(machine):
 
 
 @pytest.fixture
+def no_bus(machine, monkeypatch):
+    """A login without the bus of its service manager: `systemctl --user` runs and finds nobody."""
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+
+
+@pytest.fixture
 def editor(machine, monkeypatch):
     """Sets $EDITOR to a script: `$1` is the first path."""
 

@@ -101,6 +101,7 @@ def test_nothing_personal(pair, monkeypatch):
     pair.quiet()
     pair.ok("sync")
     monkeypatch.setenv("HOME", str(pair.base))
+    # Tests run as root or nobody, too, and those names are nobody's in particular: they would not be taken out.
     monkeypatch.setattr("convsync_cli.dossier._user", lambda: "mei")
     monkeypatch.setenv("CONVSYNC_DATA_DIR", str(pair.base / "data/convsync"))
     elsewhere = pair.base.parent / "mei" / CANARY.upper()
@@ -132,5 +133,7 @@ def test_the_same_documents_give_the_same_bytes():
 @pytest.mark.parametrize("flag", ["-q", "--no-color"])
 def test_global_flags(pair, flag):
     """They are accepted on both sides."""
-    pair.ok(flag, "doctor", "--bundle", f"{flag}.tgz")
-    pair.ok("doctor", "--bundle", "other.tgz", flag)
+    pair.ok(flag, "doctor", "--bundle", "before.tgz")
+    pair.ok("doctor", "--bundle", "after.tgz", flag)
+
+    assert contents(pair.home / "before.tgz").keys() == contents(pair.home / "after.tgz").keys() != set()

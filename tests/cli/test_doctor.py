@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from convsync_agent import __version__, flocks, publish
+from convsync_agent import __version__, publish
 from convsync_agent.finding import Code
 from convsync_agent.history import History
 from doctoring import check, doctor, troubles, typed
@@ -27,10 +27,7 @@ from terminal import everything
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.fixture(autouse=True)
-def no_manager(monkeypatch):
-    """These are about the machine, not about whether this one has a service manager."""
-    monkeypatch.setattr("convsync_agent.supervisor.find", lambda: None)
+pytestmark = pytest.mark.usefixtures("no_bus")  # about the machine, not about whether it has a service manager
 
 
 # -- nothing wrong ----------------------------------------------------------------------
@@ -234,12 +231,12 @@ def test_an_agent_of_another_version(pair):
 
 def test_an_agent_that_does_not_answer(pair, monkeypatch):
     """An error that names its pid."""
-    monkeypatch.setattr("convsync_agent.scene.AGENT_SECONDS", 0.3)
+    monkeypatch.setattr("convsync_agent.scene.AGENT_SECONDS", 0.3)  # it never answers, however long it is asked
     with another_agent(pair, "") as process:
         found = check(pair, "agent")
+        assert process.poll() is None
 
     assert (found["level"], str(process.pid) in found["what"]) == ("error", True)
-    assert not flocks.agent_running(str(pair.base / "state/convsync/agent.lock"))
     assert publish.read(str(pair.base / "state/convsync")) is None
 
 

@@ -12,11 +12,7 @@ from doctoring import check, doctor, troubles, typed
 from editors import A, B
 from machine import WS
 
-
-@pytest.fixture(autouse=True)
-def no_manager(monkeypatch):
-    """These are about the machine, not about whether this one has a service manager."""
-    monkeypatch.setattr("convsync_agent.supervisor.find", lambda: None)
+pytestmark = pytest.mark.usefixtures("no_bus")  # about the machine, not about whether it has a service manager
 
 
 # -- JP's places ------------------------------------------------------------------------

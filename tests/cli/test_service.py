@@ -31,10 +31,7 @@ esac
 """
 
 
-@pytest.fixture(autouse=True)
-def no_bus(machine, monkeypatch):
-    """The session of whoever runs the tests is none of our business."""
-    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+pytestmark = pytest.mark.usefixtures("no_bus")
 
 
 @pytest.fixture
@@ -136,29 +133,36 @@ def test_a_mistake_in_the_settings_is_told_before_anything_is_written(machine, m
 # -- how it is run again ---------------------------------------------------------------
 
 
-def test_the_path_that_lasts_is_preferred(machine, monkeypatch):
+ASK = "from convsync_agent import program; print(*program.executable(), sep='\\n')"
+
+
+def found_by(machine, *argv):
+    """What a process that was started so takes for its own command."""
+    env = {"HOME": str(machine.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+
+
+def test_the_path_that_lasts_is_preferred(machine):
     """With pipx and uv it is a link, for they make the environment behind it anew."""
     behind, link = machine.base / "venv/bin/convsync", machine.home / ".local/bin/convsync"
     for path in (behind, link):
         path.parent.mkdir(parents=True)
-    behind.write_text("#!/bin/sh\n")
+    behind.write_text(f"#!{sys.executable}\n{ASK}")
     behind.chmod(0o755)
-    monkeypatch.setattr(sys, "argv", [str(behind)])
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    assert program.executable() == (str(behind),)
+    assert found_by(machine, behind) == [str(behind)]
     link.symlink_to(behind)
-    assert program.executable() == (str(link),)
+    assert found_by(machine, behind) == found_by(machine, link) == [str(link)]
     link.unlink()
     link.write_text("#!/bin/sh\n# another one\n")
     link.chmod(0o755)
-    assert program.executable() == (str(behind),)
+    assert found_by(machine, behind) == [str(behind)]
 
 
-def test_without_an_executable_the_interpreter_is_asked(machine, monkeypatch):
+def test_without_an_executable_the_interpreter_is_asked(machine):
     """The last resort: `python -m`."""
-    monkeypatch.setattr(sys, "argv", ["-m"])
-    monkeypatch.setattr(sys, "executable", str(machine.base / "python"))
-    assert program.executable() == (str(machine.base / "python"), "-m", "convsync_cli")
+    alone = machine.base / "python"
+    alone.symlink_to(sys.executable)
+    assert found_by(machine, alone, "-c", ASK) == [str(alone), "-m", "convsync_cli"]
 
 
 def test_what_goes_along_into_the_unit(machine):

@@ -16,9 +16,7 @@ from terminal import everything
 GONE = 17_000_000_009
 
 
-@pytest.fixture(autouse=True)
-def no_bus(machine, monkeypatch):
-    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+pytestmark = pytest.mark.usefixtures("no_bus")
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from convsync_agent.model import (
 from convsync_agent.plan import Plan
 from convsync_agent.reconcile import reconcile
 from histories import IDS, PICK, Writers, face, jp_loads, usable
-from imagined import BOTH, SILO, contains, content_of, files, is_safe, words
+from imagined import is_safe
+from imagined_disk import BOTH, SILO, contains, content_of, files, words
 
 HISTORIES = int(os.environ.get("CONVSYNC_HISTORIES", "10000"))
 SHARDS = 8

@@ -6,9 +6,12 @@ import pytest
 
 import memory
 from changes import C
+from convsync_agent import bulk, fs
 from convsync_agent.inotify import InotifyWatcher
 from faults import World
+from holder import NAME
 from machine import WS
+from pieces import LARGE, PIECE
 from watching import MAKERS, Ear, Root
 
 
@@ -65,3 +68,34 @@ def world(tmp_path, monkeypatch):
         made.write(made.enroll(name), C, "one", "two", slug="t", title="t")
     made.register("a", "b")
     return made
+
+
+@pytest.fixture
+def by_pieces(monkeypatch):
+    """Call it: from then on every event stream is large, and none may be read as a whole."""
+    real = fs.read_opened
+
+    def small_ones(fd, before):
+        assert before.st_size < LARGE
+        return real(fd, before)
+
+    def begin():
+        monkeypatch.setattr(bulk, "LARGE", LARGE)
+        monkeypatch.setattr(bulk, "PIECE", PIECE)
+        monkeypatch.setattr(fs, "read_opened", small_ones)
+
+    return begin
+
+
+@pytest.fixture
+def silo(tmp_path):
+    path = tmp_path / "silo"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def lock(silo):
+    """Where the lock file of the conversation lies; the directory is there."""
+    (silo / "locks").mkdir()
+    return silo / "locks" / NAME

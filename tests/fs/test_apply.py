@@ -57,7 +57,7 @@ def test_new_files_have_the_permissions_that_jp_gives(world, kind):
 
 
 def lack(world, monkeypatch, *what):
-    """The file system of this world cannot do it."""
+    """The file system of this world cannot do it: NFS and FAT are not at hand, so the kernel is not asked."""
     device = os.stat(world.base).st_dev
     monkeypatch.setattr(kernel, "_lacking", {(w, device) for w in what or ("exchange",)})
 

@@ -130,6 +130,7 @@ def test_a_state_that_cannot_be_written_stops_no_other_conversation_and_loses_no
         pages = engine.state._db.execute("PRAGMA page_count").fetchone()[0]
         engine.state._db.execute(f"PRAGMA max_page_count = {pages}")
         engine.ledger.put_pending(WS, 1, "x" * 100, "")
+        # A state that may not grow, and a row for which it would have to.
         monkeypatch.setattr("convsync_agent.apply.pending_work", lambda _: "x" * 1_000_000)
         results = engine.perform(engine.sites[WS], plan)
         assert {Failed} == {type(r) for r in results if r.action in plan.actions}

@@ -117,7 +117,7 @@ def test_a_held_lock_postpones_and_changes_nothing(world, kind, name):
 
 
 def interfere(monkeypatch, step, deed):
-    """Do something right before the n-th exchange or rename of ours."""
+    """Do something right before the n-th exchange or rename of ours: another process would hit that moment by luck."""
     real, count = kernel._rename, itertools.count(1)
 
     def spied(*args):
@@ -181,7 +181,7 @@ def test_bytes_that_a_writer_adds_between_the_exchange_and_the_end_are_kept(worl
     real = place.set_ages
     with world.engine() as engine, open(target, "r+b") as writer:
 
-        def last_words(*args, **kwargs):
+        def last_words(*args, **kwargs):  # a real writer, at a moment that it would hit by luck only
             if not writer.closed:
                 writer.write(b"late bytes")
                 writer.close()
@@ -196,7 +196,7 @@ def test_bytes_that_a_writer_adds_between_the_exchange_and_the_end_are_kept(worl
 
 def test_a_writer_that_pauses_for_longer_than_we_wait_loses_nothing(world, monkeypatch):
     """As long as somebody has a replaced file open for writing it stays: an editor may sleep for an hour."""
-    monkeypatch.setattr(staging, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(staging, "SETTLE_SECONDS", 0.01)  # the pause is ten times as long
     events_only(world)
     with world.engine() as engine:
         with open(at(world, "silo") / "events.json", "r+b") as writer:

@@ -65,7 +65,7 @@ def test_units_that_were_seen_to_rest(monkeypatch):
 def test_locks_that_were_released(pair, monkeypatch):
     """A release that no removal can be explained by any more is forgotten."""
     engine, _ = pair
-    monkeypatch.setattr(removals, "WITNESS_NS", 0)
+    monkeypatch.setattr(removals, "WITNESS_NS", 0)  # all of them are old at once
     for number in range(MANY):
         engine.removals.released("abcde", number)
 
@@ -77,7 +77,7 @@ def test_changes_of_what_is_not_there_any_more(pair, monkeypatch):
     engine, site = pair
     (store,) = site.trees
     engine.losses.wrote(store, C, "events.json")
-    monkeypatch.setattr(losses, "FORGET_NS", 0)
+    monkeypatch.setattr(losses, "FORGET_NS", 0)  # all of them are old at once
     for number in range(MANY):
         engine.losses.wrote(store, number, "events.json")
 

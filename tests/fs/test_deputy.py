@@ -196,7 +196,7 @@ def test_a_deputy_that_hangs_is_ended_and_its_work_comes_back(machine, tree, off
     made, engine, agenda = office
     site = engine.sites[WS]
     engine.rescan(site)
-    monkeypatch.setattr(delegation, "HANG_SECONDS", 0.0)
+    monkeypatch.setattr(delegation, "HANG_SECONDS", 0.0)  # stopped for good: it would hang for any time
     for death in range(delegation.MOST_DEATHS):
         give(office, site, {C}, monkeypatch)
         victim = made.pid
@@ -239,7 +239,7 @@ def test_one_that_has_nothing_to_do_goes(machine, tree, office, monkeypatch):
     until(lambda: list(made.answers(agenda)), "an answer")
     pid = made.pid
     assert made.wait() > 0
-    monkeypatch.setattr(delegation, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(delegation, "IDLE_SECONDS", 0.0)  # that it had nothing to do was long enough
     made.step()
 
     assert made.pid is None
@@ -254,7 +254,7 @@ def test_a_deputy_that_cannot_be_started_is_no_trouble(machine, tree, office, mo
     engine.rescan(site)
     monkeypatch.setattr(delegation, "HUGE", 0)
 
-    def refuse(*_, **__):
+    def refuse(*_, **__):  # a limit of processes does not hold for root
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)

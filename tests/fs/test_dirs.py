@@ -91,7 +91,7 @@ def test_jp_user_data_dir(env, linux, mac, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     known = {"cwd": str(tmp_path), "pw": pwd.getpwuid(os.getuid()).pw_dir}
     for platform, expected in (("linux", linux), ("darwin", mac)):
-        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(sys, "platform", platform)  # one of the two is not the one that runs here
         found = dirs.jp_user_data_dir(env)
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)

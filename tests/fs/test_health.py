@@ -30,7 +30,7 @@ class Watching:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time passes when a test says so: [awake, asleep], in seconds."""
+    """Time passes when a test says so: [awake, asleep], in seconds. Nobody puts the machine to sleep for a test."""
     passed = [1000.0, 0.0]
     monkeypatch.setattr(time, "monotonic", lambda: passed[0])
     monkeypatch.setattr(health, "_slept", lambda: passed[1])

@@ -69,7 +69,7 @@ def test_law_a_batch_keeps_what_single_keeps_do(steps):
 def test_without_syncfs_a_batch_is_durable_when_it_ends(history, monkeypatch):
     """Where one call cannot sync a file system, every file and every name is synced by itself."""
     disk = Disk(monkeypatch)
-    monkeypatch.setattr(kernel, "has_syncfs", lambda: False)
+    monkeypatch.setattr(kernel, "has_syncfs", lambda: False)  # as on macOS
     with history.batch():
         for n in range(12):
             keep(history, b"%d" % n, at_ms=n)

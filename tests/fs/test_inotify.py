@@ -100,7 +100,7 @@ def test_disarm_of_many_overflows_nothing(inotify, root, tmp_path, ear):
 
     def stall_once(*event):
         if not stalled:
-            stalled.append(time.sleep(0.5))
+            stalled.append(time.sleep(0.5))  # the stall is what is tested: who does not wait for it is done before
         on_event(*event)
 
     inotify._kernel._on_event = stall_once

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from agents import until
 from convsync_agent import observe, scan
 from convsync_agent.registry import register
 from faults import World
@@ -28,8 +29,8 @@ def world(tmp_path, monkeypatch):
     shutil.copytree(made.base / "a", made.base / "b", symlinks=True)
     made.register("a", "b")
     shutil.copytree(made.base / "a", made.base / "c", symlinks=True)
-    while time.time_ns() - newest_change(made.base / "c") < SECOND // 10:  # else equal stamps would prove nothing
-        time.sleep(0.01)
+    written = newest_change(made.base / "c")
+    until(lambda: time.time_ns() - written >= SECOND // 10, "its stamps prove something")
     return made
 
 

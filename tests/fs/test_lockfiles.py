@@ -95,7 +95,7 @@ def test_phase3_listing_takes_no_lock_and_writes_nothing(root):
 @pytest.mark.parametrize(("age", "grasp"), [(0, Grasp.UNKNOWN), (60, Grasp.ORPHANED)])
 def test_phase3_without_a_list_of_locks_only_old_files_are_tried(root, monkeypatch, age, grasp):
     """Contract 7.7, 10: a young one may be somebody's who is just starting."""
-    monkeypatch.setattr(flocks, "_PROC_LOCKS", str(root / "none"))
+    monkeypatch.setattr(flocks, "_PROC_LOCKS", str(root / "none"))  # as on macOS
     path = file(root, A)
     then = time.time() - age
     os.utime(path, (then, then))

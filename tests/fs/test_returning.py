@@ -24,6 +24,7 @@ def test_many_worktrees_are_asked_about_more_seldom(tmp_path, monkeypatch, dear)
     world.enroll("a")
     world.register("a")
     spent = iter(range(10**6))
+    # A second of work at each asking, or none, however fast this machine is.
     monkeypatch.setattr(time, "thread_time", lambda: next(spent) if dear else 0.0)
     with world.engine() as engine:
         asking = Returning()

@@ -232,7 +232,7 @@ def test_a_data_directory_on_another_file_system(tmp_path):
 def test_a_reflink_is_a_file_of_its_own(silo, monkeypatch):
     """Where the file system shares blocks: a write in place does not reach it."""
 
-    def share(source, path):  # what FICLONE does, seen from outside
+    def share(source, path):  # what FICLONE does, seen from outside: few file systems of a test can
         Path(path).write_bytes(os.pread(source, 1 << 20, 0))
         return True
 

@@ -86,7 +86,7 @@ def test_phase5_what_failed_is_not_meant(world, monkeypatch):
     """A projection that could not be taken away is no unprojected one: a worktree that is made again gets it back."""
     from convsync_agent import kernel
 
-    def refused(*_):
+    def refused(*_):  # a mode that refuses it does not refuse root
         raise PermissionError(errno.EACCES, "no")
 
     with monkeypatch.context() as patched:

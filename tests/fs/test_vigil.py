@@ -65,6 +65,7 @@ class Watching:
 
 @pytest.fixture
 def net(tmp_path, monkeypatch):
+    """Time passes when a test says so: minutes, and what is late must be late however fast this machine is."""
     (tmp_path / SIGNALS).mkdir()
     passed = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: passed[0])
@@ -182,3 +183,4 @@ def test_a_manager_that_does_not_read(environment, manager):
     notifier = Notifier(os.environ)
     for _ in range(2000):
         notifier.send(STATUS="x" * 100)
+    assert 0 < len(heard(manager)) < 2000

@@ -19,6 +19,7 @@ FIRST, COUNT = 17_000_000_001, 3 * BURST
 MANY = range(FIRST, FIRST + COUNT)
 
 shared = pytest.mark.skipif(CORES < 2, reason="one core: nobody shares a burst")
+deaths = pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])
 proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
 
 
@@ -52,10 +53,26 @@ def storm(machine, tree):
     return change
 
 
+@pytest.fixture
+def burst(storm, agent):
+    """An agent in the middle of a storm, and the pid of its deputy."""
+    running = agent()
+    storm(running, "two")
+    return running, until(lambda: deputies(running), "a deputy")[0]
+
+
 def settled(machine):
     """The agent has nothing left to do, and says so."""
     found = status(machine)
     return found["verdict"] == "in-sync" and found["agent"]["queue"] == 0
+
+
+def comes_to_rest(machine, tree):
+    """Every change of the storm is durable, the agent has nothing left to do, and nobody has to look at anything."""
+    until(lambda: all(in_step(machine, c, machine.silo(), tree) for c in MANY), "all durable")
+    until(lambda: settled(machine), "at rest")
+    assert all(machine.questions(machine.silo(), c) == ["one", "two"] for c in MANY)
+    assert status(machine)["attention"] == []
 
 
 def recorded(agent):
@@ -66,18 +83,13 @@ def recorded(agent):
 @shared
 @proc
 @pytest.mark.slow
-def test_a_burst_is_shared_and_leaves_what_one_process_leaves(machine, tree, storm, agent):
+def test_a_burst_is_shared_and_leaves_what_one_process_leaves(machine, tree, burst, agent):
     """Every change is durable, none is done twice, and a restart finds nothing to do."""
-    first = agent()
-    storm(first, "two")
-    until(lambda: deputies(first), "a deputy")
-    until(lambda: all(in_step(machine, c, machine.silo(), tree) for c in MANY), "all durable")
-    until(lambda: settled(machine), "at rest")
+    first, _ = burst
+    comes_to_rest(machine, tree)
 
-    assert all(machine.questions(machine.silo(), c) == ["one", "two"] for c in MANY)
     done = [line for line in first.lines() if line["event"] == "cycle"]
     assert sum(line["written"] for line in done) == COUNT
-    assert status(machine)["attention"] == []
     assert first.stop() == 0
     again = agent()
     assert recorded(again) == 0
@@ -86,18 +98,13 @@ def test_a_burst_is_shared_and_leaves_what_one_process_leaves(machine, tree, sto
 @shared
 @proc
 @pytest.mark.slow
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])
-def test_what_a_dead_deputy_had_the_agent_does(machine, tree, storm, agent, death):
+@deaths
+def test_what_a_dead_deputy_had_the_agent_does(machine, tree, burst, death):
     """A deputy that is killed in the middle of a burst costs time, nothing else."""
-    running = agent()
-    storm(running, "two")
-    victim = until(lambda: deputies(running), "a deputy")[0]
+    running, victim = burst
     os.kill(victim, death)
-    until(lambda: all(in_step(machine, c, machine.silo(), tree) for c in MANY), "all durable")
-    until(lambda: settled(machine), "at rest")
+    comes_to_rest(machine, tree)
 
-    assert all(machine.questions(machine.silo(), c) == ["one", "two"] for c in MANY)
-    assert status(machine)["attention"] == []
     lost = [line for line in running.lines() if line["event"] == "deputy lost"]
     assert lost or death is signal.SIGTERM
 
@@ -105,30 +112,22 @@ def test_what_a_dead_deputy_had_the_agent_does(machine, tree, storm, agent, deat
 @shared
 @proc
 @pytest.mark.slow
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_deputy_ends_with_its_agent(machine, tree, storm, agent, death):
+@deaths
+def test_a_deputy_ends_with_its_agent(machine, tree, burst, agent, death):
     """Nobody is left behind, and the next agent finishes what is left."""
-    first = agent()
-    storm(first, "two")
-    child = until(lambda: deputies(first), "a deputy")[0]
+    first, child = burst
     first.stop(death)
     until(lambda: not kernel.alive(child), "the deputy ended")
     agent()
-    until(lambda: all(in_step(machine, c, machine.silo(), tree) for c in MANY), "all durable")
-    until(lambda: settled(machine), "at rest")
-
-    assert all(machine.questions(machine.silo(), c) == ["one", "two"] for c in MANY)
-    assert status(machine)["attention"] == []
+    comes_to_rest(machine, tree)
 
 
 @shared
 @proc
 @pytest.mark.slow
-def test_a_burst_goes_on_while_the_registry_changes(machine, tree, storm, agent):
+@pytest.mark.usefixtures("burst")
+def test_a_burst_goes_on_while_the_registry_changes(machine, tree):
     """Whoever registers another worktree in the middle of it gets it watched, and nothing is missed."""
-    running = agent()
-    storm(running, "two")
-    until(lambda: deputies(running), "a deputy")
     other = machine.worktree("b")
     machine.write(other, FIRST, "one", "two", "three", mtime_ns=time.time_ns())
     until(lambda: all(in_step(machine, c, machine.silo(), tree) for c in MANY), "all durable")
@@ -149,16 +148,18 @@ def test_others_do_not_wait_for_a_huge_file(machine, agent):
     machine.write(tree, small, "one")
     machine.ok("register", tree)
     running = agent()
-    stream = machine.directory(tree, huge) / "events.json"
-    grown = as_jp([event("x" * HUGE), event("more")])
-    put(stream, grown)
-    child = until(lambda: deputies(running), "a deputy")[0]
-    os.kill(child, signal.SIGSTOP)
-    held = not in_step(machine, huge, machine.silo(), tree)
-    put(stream, grown := as_jp([event("x" * HUGE), event("more"), event("and more")]))
+    stream, added = machine.directory(tree, huge) / "events.json", [event("x" * HUGE)]
+    child, held = 0, False
+    while not held:  # else the deputy was done before it could be stopped
+        put(stream, as_jp(added := [*added, event("more")]))
+        child = until(lambda: deputies(running), "a deputy")[0]
+        os.kill(child, signal.SIGSTOP)
+        if not (held := not in_step(machine, huge, machine.silo(), tree)):
+            os.kill(child, signal.SIGCONT)
+    put(stream, grown := as_jp([*added, event("and more")]))
     put(machine.directory(tree, small) / "events.json", as_jp([event("one"), event("two")]))
     until(lambda: in_step(machine, small, machine.silo(), tree), "the small one is durable")
-    assert not (held and in_step(machine, huge, machine.silo(), tree))
+    assert not in_step(machine, huge, machine.silo(), tree)
     os.kill(child, signal.SIGCONT)
     until(lambda: in_step(machine, huge, machine.silo(), tree), "the huge one, too")
     until(lambda: settled(machine), "at rest")

@@ -1,4 +1,4 @@
-"""A machine that misbehaves under a running agent: full and read-only disks, no descriptors left, a wrong clock."""
+"""A machine that misbehaves under a running agent: full and read-only disks, no descriptors left."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ import time
 import pytest
 
 from agents import FILES, in_step, jp_loads, status, until
-from convsync_agent.agenda import FOREVER, Agenda
-from convsync_agent.errors import NO_SPACE
 from convsync_agent.history import History
-from convsync_agent.model import SECOND, Kind, Root
-from convsync_agent.outcome import Outcome
-from convsync_agent.plan import Lift, Problem
 from convsync_agent.pulse import FRESH_SECONDS
-from convsync_agent.results import failed_with
 from disks import Disk, Memory, no_disks
-from faults import World
 from machine import WS, as_jp, event, put
 
 A, NEW, OTHER = 17_000_000_001, 17_000_000_002, 17_000_000_003
@@ -278,79 +271,3 @@ def test_a_root_that_is_unmounted_proves_nothing(two, agent, tmp_path, root):
 def hanging(machine):
     said = status(machine)
     return said if [e["kind"] for e in said["attention"] if "does not answer" in e["detail"]] == ["io"] else None
-
-
-# -- pauses and clocks ---------------------------------------------------------------
-
-
-def failing(conversation):
-    """What a cycle says that could not write one conversation."""
-    action = Lift(conversation, Root(Kind.SILO, "/silo"))
-    outcome = Outcome(looked={conversation}, results=[failed_with(action, OSError(min(NO_SPACE), "full"))])
-    outcome.later(conversation, 2_000_000_000)
-    return outcome
-
-
-def test_pauses_grow_and_end_with_the_trouble():
-    """2, 4, 8, 16, then 30 s at most between two tries of one conversation; a success begins anew."""
-    agenda = Agenda()
-
-    def pauses(number):
-        for _ in range(number):
-            agenda.settle("w", failing(A))
-            yield round(agenda.wait())
-            agenda._due.clear()
-
-    assert [2, 4, 8, 16, 30, 30] == list(pauses(6))
-    agenda.settle("w", Outcome(looked={A}))
-    assert [2, 4] == list(pauses(2))
-
-
-def test_a_root_that_cannot_be_read_is_asked_again_after_pauses_that_grow(monkeypatch):
-    """What was asked of it is not known, so everything is looked at again; in the end only at the net's interval."""
-    agenda, now = Agenda(), time.monotonic()
-    blind = Outcome(problems=[Problem("io", None, Root(Kind.WORKTREE, "/w/.jp"), "cannot be listed")])
-    found = []
-    for _ in range(7):
-        agenda.settle("w", blind)
-        found.append(round(agenda.wait()))
-        now += agenda.wait() + 1
-        monkeypatch.setattr(time, "monotonic", lambda at=now: at)
-        assert agenda.take_rescan() == ("trouble" if found[-1] < FOREVER else "")
-    assert [2, 4, 8, 16, 30, FOREVER, FOREVER] == found
-    agenda.settle("w", Outcome())
-    agenda.settle("w", blind)
-    assert 2 == round(agenda.wait())
-
-
-HOUR, YEAR = 3600 * SECOND, 365 * 86_400 * SECOND
-
-
-@pytest.mark.parametrize("jumps", [[HOUR, 0], [-HOUR, 0], [YEAR, -YEAR, 0], [-YEAR, YEAR, 0]], ids=str)
-def test_a_clock_that_jumps_loses_nothing(tmp_path, monkeypatch, jumps):
-    """Edits, new conversations and losers at any time the clock says: in step at once, nothing gone or removed.
-
-    When the clock is right again nothing is left to say, but for what a person has to see.
-    """
-    world = World(tmp_path, monkeypatch)
-    real = time.time_ns
-    for name in "ab":
-        world.write(world.enroll(name), A, "one", "two")
-    world.register("a", "b")
-    ever = world.contents()
-    for number, jump in enumerate(jumps):
-        monkeypatch.setattr(time, "time_ns", lambda jump=jump: real() + jump)
-        edited = "ab"[number % 2]
-        put(world.directory(world.base / edited, A) / "events.json", as_jp([event(f"edit {number}")]))
-        world.write(world.base / edited, NEW + number, f"new {number}")
-        ever |= world.contents()
-        world.sync()
-        world.sync()
-        for root in (world.silo(), world.base / "a", world.base / "b"):
-            assert [f"edit {number}"] == world.questions(root, A), (jump, root)
-        assert all(in_step(world, NEW + n, world.silo(), world.base / "ab"[n % 2]) for n in range(number + 1))
-        assert ever <= world.everywhere(), jump
-    with world.engine() as engine:
-        kinds = {e.kind for e in engine.ledger.entries.values()}
-        assert kinds <= {"conflict"}
-        assert world.plan(engine).empty

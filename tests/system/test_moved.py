@@ -60,7 +60,7 @@ def test_a_mv_without_git_ends_the_old_entry_where_the_new_path_is_registered(li
     live.agent.stop()
     plain.rename(live.base / "elsewhere")
     live.ok("register", live.base / "elsewhere")
-    monkeypatch.setattr(returning, "MOVED_NS", 0)
+    monkeypatch.setattr(returning, "MOVED_NS", 0)  # that minute is over
     with Context().engine() as engine:
         for site in engine.sites.values():
             engine.rescan(site)
