@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from convsync_agent import locks, logs
 from convsync_agent.agenda import Agenda
@@ -68,6 +69,7 @@ class Delegation:
         self._line: _Line | None = None  # who gets the next job
         self._retired: list[_Line] = []  # who has something in hand, and gets no more
         self._said: queue.SimpleQueue[tuple[_Line, Told]] = queue.SimpleQueue()
+        self._unkept: list[Job] = []  # whoever had them died
         self._own: set[tuple[str, int]] = set()  # what a deputy refused, or died of
         self._deaths: list[float] = []
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -79,6 +81,10 @@ class Delegation:
             if site is not None:
                 absorb(engine, site, answer)
                 report(site, answer.outcome)
+        while self._unkept:
+            job = self._unkept.pop()
+            for conversation in job.conversations:
+                engine.vault.note(job.workspace, conversation)
         self._share(engine, agenda, relocate)
 
     # -- giving -------------------------------------------------------------------
@@ -109,18 +115,27 @@ class Delegation:
             return conversations
         return (conversations - found).union(*(self._give(line, engine, agenda, site.id, {c}) for c in found))
 
-    def _give(self, line: _Line, engine: Engine, agenda: Agenda, workspace: str, conversations: set[int]) -> set[int]:
+    def keeps_huge(self, engine: Engine, agenda: Agenda, site: Site, conversation: int) -> bool:
+        """Have the kept copy of one with a huge file made: to compare it with the one before takes seconds."""
+        if (site.id, conversation) in self._own or not _has_huge(site, conversation):
+            return False
+        line = self._deputy(engine)
+        return line is not None and not self._give(line, engine, agenda, site.id, {conversation}, keep=True)
+
+    def _give(
+        self, line: _Line, engine: Engine, agenda: Agenda, workspace: str, given: set[int], *, keep: bool = False
+    ) -> set[int]:
         """Those of which the agent knows more than can be told: it keeps them."""
         site = engine.sites.get(workspace)
         if site is None:
-            return conversations
+            return given
         entries = {e.conversation for e in engine.ledger.entries.values() if e.workspace == workspace}
         special = entries | site.split_since.keys() | site.outrun | {spot[0] for spot in site.behind}
         special |= {c for _, c in engine.placed} | {c for w, c in self._own if w == workspace}
-        mine = {c for c in conversations if c in special or not _plain(site, c)}
-        if conversations - mine:
-            line.give(job_of(engine, site, frozenset(conversations - mine)))
-            agenda.lend(workspace, conversations - mine)
+        mine = {c for c in given if c in special or not _plain(site, c)}
+        if given - mine:
+            line.give(replace(job_of(engine, site, frozenset(given - mine)), keep=keep))
+            agenda.lend(workspace, given - mine)
         return mine
 
     def _deputy(self, engine: Engine) -> _Line | None:
@@ -160,6 +175,7 @@ class Delegation:
         """It is over. Before somebody let it go, or with something in hand, it died."""
         for job in line.jobs:
             self._take_back(agenda, job, job.conversations)
+        self._unkept += [job for job in line.jobs if job.keep]
         if line is self._line or line.jobs:
             self._died("hung" if line.hung else "gone")
         line.branch.let_go()

@@ -30,6 +30,7 @@ from convsync_agent.scan import Listing, Place
 from convsync_agent.settings import Settings
 from convsync_agent.site import Site, resolve
 from convsync_agent.staging import Retired
+from convsync_agent.state import Attention
 
 FileKey = tuple[str, int, str]
 
@@ -48,7 +49,10 @@ class Ready(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One cycle to do. By path of a root: what its records say of these conversations, and where they lie."""
+    """One cycle to do. By path of a root: what its records say of these conversations, and where they lie.
+
+    `keep`: their kept copies are due.
+    """
 
     workspace: str
     conversations: frozenset[int]
@@ -57,6 +61,7 @@ class Job:
     closed: set[FileKey]
     silo: tuple[int, int] | None
     given_ns: int
+    keep: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +105,10 @@ class _Ledger(Ledger):
     def write(self, site: Site, outcome: Outcome, now_ms: int) -> None:
         """Nothing yet."""
 
+    def tell(self, entry: Attention) -> None:
+        """The agent does, so that it knows of it, too."""
+        self._rows.told.append(entry)
+
 
 class Deputy(Engine):
     """An engine that knows one job at a time, and remembers nothing of it."""
@@ -117,6 +126,10 @@ class Deputy(Engine):
             return Answer(job, refused=set(job.conversations))
         outcome = self.cycle(site, job.conversations)
         outcome.looked -= self.refused
+        if job.keep:
+            for conversation in job.conversations - self.refused:
+                self.vault.note(site.id, conversation)
+            self.vault.step_all(self, self.sites)
         return self._handed_back(site, job, outcome)
 
     def _take_in(self, site: Site, job: Job) -> bool:

@@ -22,11 +22,12 @@ Spot = tuple[int, Root, Unit]
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """Rows of a cycle that are not in the state yet: records, those to be dropped, lineage."""
+    """What a cycle left and is not in the state yet: records, those to be dropped, lineage, what was told beside it."""
 
     records: list[tuple[str, str, int, bytes]] = field(default_factory=list)
     dropped: list[tuple[str, str, int]] = field(default_factory=list)
     lineage: list[tuple[str, int, str, bytes]] = field(default_factory=list)
+    told: list[Attention] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.records or self.dropped or self.lineage)
@@ -64,7 +65,9 @@ class Ledger:
         return rows
 
     def take_over(self, rows: Unwritten) -> None:
-        """To be written with the next cycle."""
+        """To be written with the next cycle, and what was told at once."""
+        for entry in rows.told:
+            self.tell(entry)
         self._rows.records.extend(rows.records)
         self._rows.dropped.extend(rows.dropped)
         self._rows.lineage.extend(rows.lineage)

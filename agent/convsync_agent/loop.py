@@ -205,6 +205,9 @@ class Agent:
             if mine:
                 self._report(site, self.engine.cycle(site, mine))
 
+    def _keeps_elsewhere(self, site: Site, conversation: int) -> bool:
+        return self.delegation.keeps_huge(self.engine, self.agenda, site, conversation)
+
     def _await_deputy(self) -> None:
         """There is nothing else to do: wait a little for what it hands back, or for a hint."""
         if not self.agenda.ready():
@@ -240,7 +243,7 @@ class Agent:
         self.retention.run(self.engine, self._breathe)
         self.returning.run(self.engine, self.agenda)
         if self.agenda.idle():
-            self.engine.vault.step(self.engine, self.engine.sites)
+            self.engine.vault.step(self.engine, self.engine.sites, self._keeps_elsewhere)
             self.engine.history.pressing.step()
             self.engine.contents.clear()
         if pausing.wait(self.engine.sites) <= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,8 +25,6 @@ from convsync_agent.site import Site
 from convsync_agent.summary import count_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from convsync_agent.engine import Engine
 
 QUIET_SECONDS, LATEST_SECONDS = 5.0, 30.0
@@ -46,6 +45,13 @@ class Due:
     @property
     def at(self) -> float:
         return min(self.last + QUIET_SECONDS, self.first + LATEST_SECONDS)
+
+
+Elsewhere = Callable[[Site, int], bool]
+
+
+def _nowhere(_site: Site, _conversation: int) -> bool:
+    return False
 
 
 class Wanted(NamedTuple):
@@ -100,10 +106,11 @@ class Vault:
             return 0.0
         return max(0.0, min(self._soonest, *self._unlooked.values(), float("inf")) - time.monotonic())
 
-    def step(self, engine: Engine, sites: Mapping[str, Site]) -> None:
+    def step(self, engine: Engine, sites: Mapping[str, Site], elsewhere: Elsewhere = _nowhere) -> None:
         """Begin to keep some of what is due. A thread reads and compresses it: neither needs the interpreter.
 
-        What is given up for it and is nowhere else goes into the history first (`setback`).
+        What is given up for it and is nowhere else goes into the history first (`setback`). `elsewhere`: whether
+        somebody else keeps this one, for whom that may take longer.
         """
         if self._busy:
             return
@@ -120,8 +127,9 @@ class Vault:
         ready = (k for k, d in self._due.items() if self._ready_at(d) <= began)
         for key in list(islice(ready, AT_ONCE)):
             del self._due[key]
-            wanted = self._wanted(engine, sites[key[0]], key[1]) if key[0] in sites else None
-            batch.extend([wanted] if wanted else [])
+            if key[0] in sites and not elsewhere(sites[key[0]], key[1]):
+                wanted = self._wanted(engine, sites[key[0]], key[1])
+                batch.extend([wanted] if wanted else [])
             if len(batch) >= AT_ONCE or time.monotonic() - began > STEP_SECONDS:
                 break
         self._look_at_due()

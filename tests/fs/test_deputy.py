@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from agents import until
-from convsync_agent import delegation, scan, state
+from convsync_agent import delegation, scan, setback, state
 from convsync_agent.agenda import Agenda
 from convsync_agent.delegation import Delegation, absorb, job_of
 from convsync_agent.deputy import Charter, Deputy
@@ -228,6 +228,42 @@ def test_one_that_was_let_go_and_hangs_is_ended_too(machine, tree, office, monke
     assert not made.busy
     assert agenda.take(10) == (WS, {C})
     assert made.wait() == float("inf")
+
+
+def test_a_kept_copy_is_made_there_as_here(machine, tree, office, monkeypatch):
+    """What the durable copy went back from is in the history first, a person hears of it, and the kept copy is new."""
+    made, engine, agenda = office
+    site = engine.sites[WS]
+    monkeypatch.setattr(delegation, "HUGE", 0)
+    engine.cycle(site, engine.rescan(site))
+    engine.vault.step_all(engine, engine.sites)
+    stream = machine.directory(machine.silo(), C) / "events.json"
+    put(stream, as_jp([event("one")]), stream.stat().st_mtime_ns)
+    put(machine.directory(tree, C) / "events.json", stream.read_bytes(), stream.stat().st_mtime_ns)
+    until(lambda: not engine.cycle(site, engine.rescan(site) | {C}).again, "recorded")
+
+    assert made.keeps_huge(engine, agenda, site, C)
+    assert agenda.lent(WS, C)
+    until(lambda: made.turn(engine, agenda, lambda *_: None, lambda *_: None) or not made.busy, "kept")
+    (old,) = [m for m in engine.history.versions(WS, C) if m.events == 2]
+    assert old.why == setback.WHY
+    assert [e.kind for e in engine.ledger.entries.values() if e.conversation == C] == ["conflict"]
+    files = {name: raw for name, raw, _ in engine.vault.shelter.read(WS, C)}
+    assert files["events.json"] == stream.read_bytes()
+
+
+def test_a_kept_copy_whose_deputy_dies_is_due_again(machine, tree, office, monkeypatch):
+    """It is a net, and nobody else would make it before the next change."""
+    made, engine, agenda = office
+    site = engine.sites[WS]
+    monkeypatch.setattr(delegation, "HUGE", 0)
+    engine.rescan(site)
+    engine.vault.step_all(engine, engine.sites)
+    assert made.keeps_huge(engine, agenda, site, C)
+    os.kill(made.pid, signal.SIGKILL)  # before it has imported anything
+    until(lambda: made.turn(engine, agenda, lambda *_: None, lambda *_: None) or not made.busy, "given back")
+
+    assert engine.vault.wait() < float("inf")
 
 
 def test_one_that_has_nothing_to_do_goes(machine, tree, office, monkeypatch):
