@@ -6,6 +6,7 @@ unknown kinds of events, unknown fields and any type of an optional field pass. 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA
@@ -96,10 +97,10 @@ def _grown(raw: bytes, before: bytes) -> bool:
     What stands before the closing bracket of `before` is whole elements. If `raw` begins with it and goes on with a
     comma or the bracket, `raw` is valid exactly if an array of one element that goes on like that is.
     """
-    kept = _unclosed(before)
-    if kept is None or not raw.startswith(kept):
+    end = _end(before)
+    if not end or not raw.startswith(memoryview(before)[:end]):
         return False
-    rest = raw[len(kept) :]
+    rest = raw[end:]
     if rest.lstrip(_SPACE)[:1] not in (b",", b"]"):
         return False
     try:
@@ -112,7 +113,7 @@ def _grown(raw: bytes, before: bytes) -> bool:
 def _sound(found: Passage, *, packed: bool) -> bool:
     """What differs is whole elements without fault. False: not known."""
     try:
-        new, old = _events(b"[" + found.one + b"]"), _events(b"[" + found.other + b"]")
+        new, old = _elements(found.one), _elements(found.other)
     except NotJson:
         return False
     if any(map(_fault, new)) or (packed and found.leads and not has_config(new[0])):
@@ -120,10 +121,23 @@ def _sound(found: Passage, *, packed: bool) -> bool:
     return depth(new) <= depth(old)  # it may be that they lie deeper than they look
 
 
-def _unclosed(raw: bytes) -> bytes | None:
-    """Valid events without their closing bracket and what is around it; None where there is no element."""
-    body = raw.rstrip(_SPACE)[:-1].rstrip(_SPACE)
-    return None if body.lstrip(_SPACE) == b"[" else body
+def _end(raw: bytes) -> int:
+    """How many bytes of valid events stand before the closing bracket and the space around it; 0: no element does."""
+    closed = _before_space(raw, len(raw))
+    if raw[closed - 1 : closed] != b"]":
+        return 0
+    end = _before_space(raw, closed - 1)
+    return 0 if raw[end - 1 : end] == b"[" else end  # no value ends like that
+
+
+def _before_space(raw: bytes, at: int) -> int:
+    """Where the space ends that stands before this place. Looked at from there: all but this is long."""
+    while at > 0:
+        part = raw[max(0, at - _NEAR) : at]
+        if left := len(part.rstrip(_SPACE)):
+            return at - len(part) + left
+        at -= len(part)
+    return 0
 
 
 def stream_contains(outer: Stream, inner: Stream) -> bool:
@@ -245,17 +259,16 @@ def _continues(outer: bytes, inner: bytes, *, packed: bool) -> bool:
 
     Both are valid JSON, so what comes before the bracket ends with a whole token in both.
     """
-    if not inner.rstrip().endswith(b"]"):
-        return False
-    end = len(inner.rstrip()[:-1].rstrip())
-    if end <= 1 or inner[:end].strip() == b"[":
-        return not packed and outer.lstrip().startswith(b"[") and outer.rstrip().endswith(b"]")
-    return outer.startswith(inner[:end]) and outer[end : end + 64].lstrip()[:1] in (b",", b"]")
+    if not (end := _end(inner)):
+        nothing = not packed and inner.translate(None, _SPACE) == b"[]"
+        return nothing and outer.lstrip().startswith(b"[") and outer.rstrip().endswith(b"]")
+    return outer.startswith(memoryview(inner)[:end]) and outer[end : end + _NEAR].lstrip()[:1] in (b",", b"]")
 
 
 _SPACE = b" \t\r\n"
-_HEAD = 2048
+_HEAD, _NEAR = 2048, 64
 _PARSED_AT_MOST = 1 << 20
+_REMEMBERED = 1 << 18
 
 
 def _heads_differ(outer: bytes, inner: bytes) -> bool:
@@ -273,7 +286,7 @@ def _elements_differ(outer: bytes, inner: bytes) -> bool:
     """Another cheap no: the elements in which the bytes begin to differ are at the same place, and are not the same."""
     found = first_changed(outer, inner)
     try:
-        return found is not None and not same_json(parse(found.one), parse(found.other))
+        return found is not None and not same_json(_elements(found.one), _elements(found.other))
     except NotJson:
         return False
 
@@ -299,6 +312,16 @@ def _events(raw: bytes) -> list[Any]:
     if not isinstance(events, list):
         raise NotJson("not an array")
     return events
+
+
+def _elements(raw: bytes) -> list[Any]:
+    """What stands between the brackets of an array. An edit is asked about twice: is it sound, and what is lost."""
+    return _small(raw) if len(raw) <= _REMEMBERED else _events(b"[" + raw + b"]")
+
+
+@lru_cache(maxsize=4)
+def _small(raw: bytes) -> list[Any]:
+    return _events(b"[" + raw + b"]")
 
 
 def _starts_with(longer: list[Any], shorter: list[Any]) -> bool:

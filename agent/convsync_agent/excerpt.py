@@ -10,6 +10,7 @@ from convsync_agent.passage import same_until
 
 LONGEST = 240
 _ODD = "\N{REPLACEMENT CHARACTER}"
+_FIXED = "utf-32-le"  # four bytes for each character
 _LEAD = 24  # characters before a difference
 
 
@@ -27,7 +28,7 @@ def one_line(text: str, limit: int = LONGEST) -> str:
 
 def both_lines(old: str, new: str) -> tuple[str, str]:
     """Two texts from shortly before their first difference on."""
-    at = same_until(old, new)
+    at = same_until(*(text.encode(_FIXED, "surrogatepass") for text in (old, new))) // 4
     start = max(0, at - _LEAD) if at > _LEAD + 8 else 0
     lead = "…" if start else ""
     return lead + one_line(old[start:]), lead + one_line(new[start:])

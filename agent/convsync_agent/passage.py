@@ -8,7 +8,7 @@ too.
 
 from __future__ import annotations
 
-from typing import AnyStr, NamedTuple
+from typing import NamedTuple
 
 _BEGIN, _END = b"\n  {", b"\n  }"
 _STEP = 1 << 12
@@ -51,15 +51,15 @@ def patched(one: bytes, other: bytes, found: Passage) -> bytes:
     return b"".join((memoryview(one)[: found.begin], found.one, memoryview(other)[after:]))
 
 
-def same_until(one: AnyStr, other: AnyStr) -> int:
-    """How many bytes, or characters, at the start are the same. By steps and halving: both may be megabytes long."""
-    most, at = min(len(one), len(other)), 0
-    while at < most and one[at : at + _STEP] == other[at : at + _STEP]:
+def same_until(one: bytes, other: bytes) -> int:
+    """How many bytes at the start are the same. By steps and halving: both may be megabytes long."""
+    most, at, theirs = min(len(one), len(other)), 0, memoryview(other)
+    while at < most and one.startswith(theirs[at : at + _STEP], at):
         at += _STEP
     least, most = min(at, most), min(at + _STEP, most)
     while least < most:
         middle = (least + most + 1) // 2
-        if one[least:middle] == other[least:middle]:
+        if one.startswith(theirs[least:middle], least):
             least = middle
         else:
             most = middle - 1
@@ -86,10 +86,10 @@ def _begin(one: bytes, other: bytes) -> int:
 
 def _same_from(one: bytes, other: bytes, begin: int) -> int:
     """How many bytes at the end are the same, without those before `begin` of either."""
-    most, same = min(len(one), len(other)) - begin, 0
+    most, same, theirs = min(len(one), len(other)) - begin, 0, memoryview(other)
 
     def alike(length: int, known: int) -> bool:
-        return one[len(one) - length : len(one) - known] == other[len(other) - length : len(other) - known]
+        return one.startswith(theirs[len(other) - length : len(other) - known], len(one) - length)
 
     while same + _STEP <= most and alike(same + _STEP, same):
         same += _STEP
