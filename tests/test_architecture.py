@@ -48,7 +48,7 @@ OWNERS = {
     "watchdog": {"watch", "instance"},
     "portalocker": {"locks"},
     "platformdirs": {"dirs"},
-    "sqlite3": {"state", "selfcheck", "told", "whereabouts"},  # the others: parts of one class
+    "sqlite3": {"state", "selfcheck", "told", "whereabouts", "lineage"},  # the others: parts of one class
     "structlog": {"logs"},
     "pydantic": {"config"},
     "tomllib": {"config"},

@@ -6,8 +6,7 @@ unknown kinds of events, unknown fields and any type of an optional field pass. 
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from convsync_agent.model import BASE_CONFIG, EVENTS, METADATA
 from convsync_agent.passage import Passage, first_changed, passage, patched
@@ -76,19 +75,31 @@ def check_events(raw: bytes, packed: bool) -> str:  # noqa: FBT001 - the one fac
     return ""
 
 
-def check_continued(raw: bytes, before: bytes, packed: bool) -> str:  # noqa: FBT001 - as above
+class Continued(NamedTuple):
+    """What is wrong with a stream, and whether it is certain that neither it nor the one before holds the other."""
+
+    fault: str
+    apart: bool = False
+
+
+def check_continued(raw: bytes, before: bytes, packed: bool) -> Continued:  # noqa: FBT001 - as above
     """`check_events` of `raw`, where `before` is valid for the same layout: only what is new, or differs, is parsed.
 
     A stream grows at its end, or changes in one place, or both. Of what is faulty all is parsed: that says where.
     """
     if _grown(raw, before):
-        return ""
+        return Continued("")
     first, between = first_changed(raw, before), passage(raw, before)
-    if between is not None and len(between.one) <= len(raw) // 2 and _sound(between, packed=packed):
-        return ""
-    if first is not None and _sound(first, packed=packed) and _grown(raw, patched(raw, before, first)):
-        return ""
-    return check_events(raw, packed)
+    if between is not None and len(between.one) <= len(raw) // 2 and (both := _sound(between, packed=packed)):
+        return Continued("", apart=_apart(both))
+    if first is not None and (both := _sound(first, packed=packed)) and _grown(raw, patched(raw, before, first)):
+        return Continued("", apart=_apart(both))
+    return Continued(check_events(raw, packed))
+
+
+def _apart(both: tuple[list[Any], list[Any]]) -> bool:
+    """The first elements that may differ do: they have the same place in both streams."""
+    return not same_json(both[0][0], both[1][0])
 
 
 def _grown(raw: bytes, before: bytes) -> bool:
@@ -110,15 +121,15 @@ def _grown(raw: bytes, before: bytes) -> bool:
     return not any(map(_fault, events))
 
 
-def _sound(found: Passage, *, packed: bool) -> bool:
-    """What differs is whole elements without fault. False: not known."""
+def _sound(found: Passage, *, packed: bool) -> tuple[list[Any], list[Any]] | None:
+    """What differs, new and old, if it is whole elements without fault. None: not known."""
     try:
-        new, old = _elements(found.one), _elements(found.other)
+        new, old = _events(b"[" + found.one + b"]"), _events(b"[" + found.other + b"]")
     except NotJson:
-        return False
+        return None
     if any(map(_fault, new)) or (packed and found.leads and not has_config(new[0])):
-        return False
-    return depth(new) <= depth(old)  # it may be that they lie deeper than they look
+        return None
+    return (new, old) if depth(new) <= depth(old) else None  # it may be that they lie deeper than they look
 
 
 def _end(raw: bytes) -> int:
@@ -268,7 +279,6 @@ def _continues(outer: bytes, inner: bytes, *, packed: bool) -> bool:
 _SPACE = b" \t\r\n"
 _HEAD, _NEAR = 2048, 64
 _PARSED_AT_MOST = 1 << 20
-_REMEMBERED = 1 << 18
 
 
 def _heads_differ(outer: bytes, inner: bytes) -> bool:
@@ -286,7 +296,7 @@ def _elements_differ(outer: bytes, inner: bytes) -> bool:
     """Another cheap no: the elements in which the bytes begin to differ are at the same place, and are not the same."""
     found = first_changed(outer, inner)
     try:
-        return found is not None and not same_json(_elements(found.one), _elements(found.other))
+        return found is not None and not same_json(parse(found.one), parse(found.other))
     except NotJson:
         return False
 
@@ -312,16 +322,6 @@ def _events(raw: bytes) -> list[Any]:
     if not isinstance(events, list):
         raise NotJson("not an array")
     return events
-
-
-def _elements(raw: bytes) -> list[Any]:
-    """What stands between the brackets of an array. An edit is asked about twice: is it sound, and what is lost."""
-    return _small(raw) if len(raw) <= _REMEMBERED else _events(b"[" + raw + b"]")
-
-
-@lru_cache(maxsize=4)
-def _small(raw: bytes) -> list[Any]:
-    return _events(b"[" + raw + b"]")
 
 
 def _starts_with(longer: list[Any], shorter: list[Any]) -> bool:

@@ -94,20 +94,22 @@ class Knower:
             raw = {d: self._compared(c, unit, same_base=same_base) for d, c in variants.items()}
         except (OSError, fs.ChangedError, fs.OddFileError):
             return set()  # not known to be contained: then the loser is kept
-        check = self._stream_in if unit is Unit.STREAM else _metadata_in
+
+        def holds(outer: Digest, inner: Digest) -> bool:
+            if (outer[-1], inner[-1]) in self.contents.apart:
+                return False
+            return (self._stream_in if unit is Unit.STREAM else _metadata_in)(raw[outer], raw[inner])
+
         if any(c.root.is_silo for c in copies):
             # Only the newest can win; an import may also prefer an older copy that contains all others.
             newest, *older = raw
-            found = {(unit, inner, newest) for inner in older if check(raw[newest], raw[inner])}
+            found = {(unit, inner, newest) for inner in older if holds(newest, inner)}
             durable = next(c.unit(unit).digest for c in copies if c.root.is_silo)
             if durable in older and (unit, durable, newest) not in found and _longer(raw[durable], raw[newest]):
-                found |= {(unit, newest, durable)} if check(raw[durable], raw[newest]) else set()
+                found |= {(unit, newest, durable)} if holds(durable, newest) else set()
             return found
         return {
-            (unit, inner, outer)
-            for outer in variants
-            for inner in variants
-            if inner != outer and check(raw[outer], raw[inner])
+            (unit, inner, outer) for outer in variants for inner in variants if inner != outer and holds(outer, inner)
         }
 
     def _stream_in(self, outer: dict[str, Content], inner: dict[str, Content]) -> bool:

@@ -44,6 +44,7 @@ class Contents:
 
     limit: int = MEMORY_LIMIT
     _size: int = 0
+    apart: set[tuple[bytes, bytes]] = field(default_factory=set)  # digests; neither stream holds the other
     grown: set[tuple[bytes, bytes]] = field(default_factory=set)  # digests; the second stream begins with the first
     _raw: dict[bytes, bytes] = field(default_factory=dict)
     _held: dict[bytes, piecewise.Held] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Contents:
         return raw
 
     def clear(self) -> None:
+        self.apart.clear()
         self.grown.clear()
         self._held.clear()
         self._raw.clear()
@@ -279,7 +281,9 @@ class Eye:
         if known is None:
             before = self._before(conversation, packed=packed) if name == EVENTS else None
             if isinstance(before, bytes):  # a large one is longer than these bytes
-                known = check_continued(raw, before, packed)
+                known, apart = check_continued(raw, before, packed)
+                if apart and (other := self.durable[conversation].stream.file(EVENTS).digest):
+                    self.contents.apart |= {(digest, other), (other, digest)}
             else:
                 known = _check(name, raw, packed=packed)
             self._judged((name, digest, packed), known)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from convsync_agent import fs
@@ -31,7 +31,7 @@ from convsync_agent.model import (
     Verdict,
 )
 from convsync_agent.observe import Contents
-from convsync_agent.records import unpack_digest
+from convsync_agent.records import pack_digest
 from convsync_agent.site import Site
 from convsync_agent.stale import newer_without, suspect
 from convsync_agent.state import State
@@ -67,7 +67,7 @@ class Provenance:
             newer = [(c, u) for u in BOTH for c in copies if newer_without(base, c, silo, u)]
             if not newer:
                 continue
-            lineage |= {(conversation, *row) for row in self._lineage(site.id, conversation)}
+            lineage |= {(conversation, u, d) for c, u in newer if self._had(site.id, c, u, d := c.unit(u).digest)}
             earlier |= {(conversation, c.root) for c, _ in newer if self._earlier(c, silo)}
             known = replace(base, lineage=frozenset(lineage), earlier=frozenset(earlier))
             for copy, unit in newer:
@@ -102,8 +102,10 @@ class Provenance:
             if c.unit(unit).exists
         }
 
-    def _lineage(self, workspace: str, conversation: int) -> Iterable[tuple[Unit, Digest]]:
-        return ((Unit(unit), unpack_digest(raw)) for unit, raw in self.state.lineage(workspace, conversation))
+    def _had(self, workspace: str, copy: Copy, unit: Unit, digest: Digest) -> bool:
+        """The durable unit was this once. Asked for this one: of a long life there are many."""
+        packed = pack_digest(digest)
+        return (str(unit), packed) in self.state.lineage(workspace, copy.conversation, packed)
 
     def _earlier(self, copy: Copy, silo: Copy) -> bool:
         if copy.metadata.digest == silo.metadata.digest:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from convsync_agent import told
 from convsync_agent.errors import ConvsyncError, StorageProblem, UsageProblem
+from convsync_agent.lineage import TABLES as LINEAGE
+from convsync_agent.lineage import LineageTables
 from convsync_agent.selfcheck import SelfCheck
 from convsync_agent.told import ToldTables
 from convsync_agent.whereabouts import TABLES, WhereaboutsTables
@@ -45,14 +47,7 @@ MIGRATIONS = (
         unit TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL, bytes INTEGER NOT NULL) STRICT;
     CREATE INDEX log_by_time ON log (at_ms);
     """,
-    """
-    CREATE TABLE lineage (
-        workspace TEXT NOT NULL, conversation INTEGER NOT NULL, unit TEXT NOT NULL, digest BLOB NOT NULL,
-        PRIMARY KEY (workspace, conversation, unit, digest)) STRICT, WITHOUT ROWID;
-    CREATE TABLE behind (
-        workspace TEXT NOT NULL, root TEXT NOT NULL, conversation INTEGER NOT NULL, unit TEXT NOT NULL,
-        digest BLOB NOT NULL, PRIMARY KEY (workspace, root, conversation, unit)) STRICT, WITHOUT ROWID;
-    """,
+    LINEAGE,
     TABLES,
     """
     ALTER TABLE worktree ADD COLUMN paused_ms INTEGER;
@@ -94,7 +89,7 @@ class Attention(NamedTuple):
     lasting: bool
 
 
-class State(SelfCheck, WhereaboutsTables, ToldTables):
+class State(SelfCheck, WhereaboutsTables, LineageTables, ToldTables):
     """The open database. Use `writer` or `reader`; one writer transaction at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -176,30 +171,6 @@ class State(SelfCheck, WhereaboutsTables, ToldTables):
     def forget_root(self, root: str) -> None:
         self._db.execute("DELETE FROM seen WHERE root = ?", (root,))
         self._db.execute("DELETE FROM attention WHERE root = ?", (root,))
-
-    # -- what the durable copies were, and which copies git wrote -----------------
-
-    def put_lineage(self, rows: Iterable[tuple[str, int, str, bytes]]) -> None:
-        """Rows are (workspace, conversation, unit, packed digest) of a durable copy."""
-        self._db.executemany("INSERT OR IGNORE INTO lineage VALUES (?, ?, ?, ?)", rows)
-
-    def lineage(self, workspace: str, conversation: int) -> set[tuple[str, bytes]]:
-        """Every (unit, packed digest) that the durable copy of one conversation ever had."""
-        sql = "SELECT unit, digest FROM lineage WHERE workspace = ? AND conversation = ?"
-        return {(unit, digest) for unit, digest in self._rows(sql, workspace, conversation)}
-
-    def behind(self, workspace: str) -> list[tuple[int, str, str, bytes]]:
-        """(conversation, root, unit, packed digest) of every unit that git brought back."""
-        return self._rows("SELECT conversation, root, unit, digest FROM behind WHERE workspace = ?", workspace)
-
-    def put_behind(self, workspace: str, rows: Iterable[tuple[int, str, str, bytes]]) -> None:
-        values = [(workspace, root, conversation, unit, digest) for conversation, root, unit, digest in rows]
-        self._db.executemany("INSERT OR REPLACE INTO behind VALUES (?, ?, ?, ?, ?)", values)
-
-    def drop_behind(self, workspace: str, rows: Iterable[tuple[int, str, str]]) -> None:
-        values = [(workspace, root, conversation, unit) for conversation, root, unit in rows]
-        sql = "DELETE FROM behind WHERE workspace = ? AND root = ? AND conversation = ? AND unit = ?"
-        self._db.executemany(sql, values)
 
     # -- attention ------------------------------------------------------------
 

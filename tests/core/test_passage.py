@@ -85,8 +85,8 @@ def test_the_first_element_of_a_packed_stream_is_judged_with_the_rest():
     for first in ([A], [A, HEAD], [], [{**HEAD, "type": "turn_start"}]):
         raw, before = jp([*first, B]), jp([HEAD, B])
         assert first_changed(raw, before).leads
-        assert check_continued(raw, before, packed=True) == check_events(raw, packed=True) != ""
-        assert check_continued(raw, before, packed=False) == ""
+        assert check_continued(raw, before, packed=True).fault == check_events(raw, packed=True) != ""
+        assert check_continued(raw, before, packed=False).fault == ""
 
 
 def test_a_packed_config_that_is_edited_is_judged_alone(monkeypatch):
@@ -96,7 +96,7 @@ def test_a_packed_config_that_is_edited_is_judged_alone(monkeypatch):
     parsed = []
     monkeypatch.setattr(content, "parse", lambda text: parsed.append(len(text)) or parse(text))
 
-    assert check_continued(raw, before, packed=True) == check_events(raw, packed=True) == ""
+    assert check_continued(raw, before, packed=True).fault == check_events(raw, packed=True) == ""
     assert max(parsed[:-1]) < 1000
 
 
@@ -113,7 +113,7 @@ def test_what_looks_like_an_element_deep_down_is_not_made_deeper():
     before, raw = (event % nested(DEPTH - 4, b"0," + inner) for inner in (flat, deep))
 
     assert check_events(before, packed=False) == ""
-    assert check_continued(raw, before, packed=False) == check_events(raw, packed=False) != ""
+    assert check_continued(raw, before, packed=False).fault == check_events(raw, packed=False) != ""
 
 
 def test_after_a_colon_one_element_is_not_two():
@@ -123,7 +123,7 @@ def test_after_a_colon_one_element_is_not_two():
     before, raw = event % one, event % (two + b"," + one)
 
     assert check_events(before, packed=False) == ""
-    assert check_continued(raw, before, packed=False) == check_events(raw, packed=False) != ""
+    assert check_continued(raw, before, packed=False).fault == check_events(raw, packed=False) != ""
 
 
 def test_the_same_in_other_words_is_contained():
@@ -145,7 +145,7 @@ def test_an_element_that_jp_does_not_load_is_a_fault(fault):
     many = [ask(str(n)) for n in range(50)]
     for events in ([*many[:9], fault, *many[10:]], [*many[:9], fault, *many[9:]], [*many, fault], [*many[:9], fault]):
         raw = jp(events)
-        assert check_continued(raw, jp(many), packed=False) == check_events(raw, packed=False) != ""
+        assert check_continued(raw, jp(many), packed=False).fault == check_events(raw, packed=False) != ""
 
 
 KEYS = st.sampled_from(["a", "b", "content", "message", "type"])
@@ -193,7 +193,27 @@ def test_the_place_that_differs_speaks_for_all(edit, packed):
     raw, before = edit
 
     assert check_events(before, packed) == ""
-    assert check_continued(raw, before, packed) == check_events(raw, packed)
+    assert check_continued(raw, before, packed).fault == check_events(raw, packed)
+
+
+@given(edits(), st.booleans())
+def test_what_is_said_to_be_apart_is(edit, packed):
+    """Then neither of both is the beginning of the other, as JSON, whatever their layout."""
+    raw, before = edit
+    if check_continued(raw, before, packed).apart:
+        one, other = parse(raw), parse(before)
+        least = min(len(one), len(other))
+        assert not same_json(one[:least], other[:least])
+
+
+@pytest.mark.parametrize(
+    ("events", "apart"),
+    [([A, D, C], True), ([D, B, C], True), ([A, B, C, D], False), ([A, B, C], False), ([A, C], True), ([A, B], False)],
+    ids=["replaced", "the first", "appended", "equal", "taken out", "cut"],
+)
+def test_what_no_stream_holds_of_the_other_is_known_when_it_is_judged(events, apart):
+    """An edit that loses something of both sides; not an end that grew or was cut."""
+    assert check_continued(jp(events), jp([A, B, C]), packed=False).apart is apart
 
 
 @given(edits(), st.binary(max_size=6))
