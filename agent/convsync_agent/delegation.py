@@ -290,7 +290,7 @@ def job_of(engine: Engine, site: Site, conversations: frozenset[int]) -> Job:
 
 def _plain(site: Site, conversation: int) -> bool:
     """In the silo as it was recorded, or new and only in worktrees; in one place of each root."""
-    durable = bool(site.silo.listing.places(conversation))
+    durable = conversation in site.silo.listing
     if durable is not (conversation in site.silo.records):
         return False
     return all(len(v.listing.places(conversation)) <= 1 and conversation not in v.listing.odd for v in site.views())

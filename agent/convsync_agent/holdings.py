@@ -117,7 +117,7 @@ def _taken(tree: Tree, conversation: int, said_ms: int) -> bool:
     """A command took it away, even where nobody has looked since: what is listed may be older than that."""
     view = tree.view
     missed = view.missed.get(conversation)
-    seen_ns = missed.seen_ns if missed and conversation not in view.listing.conversations() else view.listed_ns
+    seen_ns = missed.seen_ns if missed and conversation not in view.listing else view.listed_ns
     return taken_away(said_ms, unpack(view.records[conversation]).written_ns, seen_ns)
 
 

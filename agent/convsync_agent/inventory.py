@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from convsync_agent.homecoming import Reason
+from convsync_agent.scan import Listing
 from convsync_agent.site import Site, Tree, TreeState, count, count_missing, prospect
 from convsync_agent.state import Attention
 
@@ -48,7 +49,7 @@ def describe_site(
                 "paused_until": tree.worktree.until_ms if tree.state is TreeState.PAUSED else None,
                 "last_change_at": tree.last_change_ms,
                 "counts": (count_missing(site, tree) if tree.state in UNSEEN else count(listing, tree.view.listing))
-                | tally(entries, store, deferred, tree.view.listing.conversations()),
+                | tally(entries, store, deferred, tree.view.listing),
                 **_prospect(site, tree, setting),
             }
             for store, tree in sorted(site.trees.items())
@@ -65,11 +66,11 @@ def _prospect(site: Site, tree: Tree, setting: str) -> dict[str, Any]:
     return {"restorable": number, "recovery": str(reason) if number else ""}
 
 
-def tally(entries: list[Attention], store: str, deferred: set[int], here: set[int]) -> dict[str, int]:
+def tally(entries: list[Attention], store: str, deferred: set[int], here: Listing) -> dict[str, int]:
     """How many conversations of one worktree wait for something, by attention kind."""
     mine: dict[str, set[int]] = {k: set() for k in COUNTED}
     for entry in entries:
         if entry.kind in mine and (entry.root == store or entry.conversation in here):
             mine[entry.kind].add(entry.conversation)
-    mine["deferred"] = deferred & here
+    mine["deferred"] = {c for c in deferred if c in here}
     return {k: len(mine[k]) for k in COUNTED}

@@ -40,7 +40,7 @@ from convsync_agent.site import Site
 from convsync_agent.stream_json import count
 
 MAX_VARIANTS = 6  # distinct contents of one unit that are compared with each other
-MOST_KEPT = 1024  # contents remembered as kept; each cycle goes through them
+MOST_KEPT, MOST_OF_ONE = 512, 32  # conversations, and contents of one, that are remembered as kept
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Knower:
 
     history: History
     contents: Contents
-    _kept: set[tuple[str, int, Unit, Digest]] = field(default_factory=set)
+    _kept: dict[tuple[str, int], set[tuple[Unit, Digest]]] = field(default_factory=dict)
 
     # -- base -------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class Knower:
             if conversation not in groups:
                 del site.split_since[conversation]
         busy = locks.busy_conversations(site.silo.root.path, partial) if partial else frozenset()
-        kept = frozenset((c, u, d) for w, c, u, d in self._kept if w == site.id and c in groups)
+        kept = frozenset((c, u, d) for c in groups for u, d in self._kept.get((site.id, c), ()))
         return Base(agreed, frozenset(contains), dict(site.split_since), kept, busy)
 
     @staticmethod
@@ -149,23 +149,26 @@ class Knower:
             digests={} if unit is Unit.EXTRAS else {f.name: f.digest for f in copy.unit(unit).files if f.digest},
         )
         if unit is not Unit.EXTRAS:
-            self._remember((workspace, copy.conversation, unit, copy.unit(unit).digest))
+            self._remember((workspace, copy.conversation), unit, copy.unit(unit).digest)
 
     def is_kept(self, workspace: str, action: Keep) -> bool:
         """The history has this content of this unit already."""
-        key = (workspace, action.conversation, action.unit, action.source.identity(action.unit))
-        if key in self._kept:
+        key, digest = (workspace, action.conversation), action.source.identity(action.unit)
+        if (action.unit, digest) in self._kept.get(key, ()):
             return True
         if not self._holds(workspace, action):
             return False
-        self._remember(key)
+        self._remember(key, action.unit, digest)
         return True
 
-    def _remember(self, key: tuple[str, int, Unit, Digest]) -> None:
+    def _remember(self, key: tuple[str, int], unit: Unit, digest: Digest) -> None:
         """Forgetting costs a look into the history, nothing else."""
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept.add(key)
+        mine = self._kept.setdefault(key, set())
+        if len(mine) >= MOST_OF_ONE:
+            mine.clear()
+        mine.add((unit, digest))
 
     def _holds(self, workspace: str, action: Keep) -> bool:
         copy, conversation = action.source, action.conversation

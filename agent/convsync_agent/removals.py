@@ -80,9 +80,9 @@ class Removals:
         """Of these conversations, and of those buried moments ago, which the silo has lost, and what it means."""
         if site.silo_state is not Readable.YES:
             return {}
-        durable = site.silo.listing.conversations()
-        gone = {c for c in conversations if c in site.silo.records and c not in durable}
-        found = {c: Absence(Fate.BURIED) for c in set(conversations) - durable - gone if self._buried(site, c)}
+        absent = {c for c in conversations if c not in site.silo.listing}
+        gone = absent & site.silo.records.keys()
+        found = {c: Absence(Fate.BURIED) for c in absent - gone if self._buried(site, c)}
         if gone:
             found |= self._judge(site, gone)
         return found
@@ -248,7 +248,7 @@ def _trace(tree: Tree, conversation: int, unprojected_ms: int | None) -> Project
     view = tree.view
     if tree.state is not TreeState.WATCHING:
         return Projection(view.root, Trace.UNKNOWN)
-    if conversation in view.listing.conversations():
+    if conversation in view.listing:
         return Projection(view.root, Trace.HOLDS)
     missed = view.missed.get(conversation)
     if missed is None or (unprojected_ms is not None and _commanded(view, conversation, unprojected_ms, missed)):

@@ -58,6 +58,9 @@ class Listing:
         if archived:
             self.archived[conversation] = archived[0].name
 
+    def __contains__(self, conversation: int) -> bool:
+        return conversation in self.live or conversation in self.archived
+
     def conversations(self) -> set[int]:
         return self.live.keys() | self.archived.keys()
 

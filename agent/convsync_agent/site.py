@@ -170,8 +170,8 @@ def prospect(site: Site, tree: Tree, setting: str) -> tuple[Reason, Sorted]:
 
 def presence(site: Site, tree: Tree, conversation: int) -> Presence:
     """Which of the two roots hold it, as JP classifies: by directories alone (contract 5.1)."""
-    durable = conversation in site.silo.listing.conversations()
-    here = conversation in tree.view.listing.conversations()
+    durable = conversation in site.silo.listing
+    here = conversation in tree.view.listing
     if durable and here:
         return Presence.PROJECTED
     return Presence.USER_LOCAL_ONLY if durable else Presence.WORKSPACE_ONLY

@@ -11,7 +11,7 @@ from convsync_agent import durable as durability
 from convsync_agent import losses, observe, removals, snapshots
 from convsync_agent.durable import Durable
 from convsync_agent.engine import Engine
-from convsync_agent.knowledge import MOST_KEPT
+from convsync_agent.knowledge import MOST_KEPT, MOST_OF_ONE
 from convsync_agent.model import MANAGED, FileCopy, Stamp, Unit, UnitCopy
 from convsync_agent.snapshots import Sightings
 from faults import opened_engine
@@ -89,9 +89,11 @@ def test_what_the_history_has(pair):
     """What is remembered as kept is looked up again when there is too much of it."""
     engine, _ = pair
     for number in range(MANY):
-        engine.knower._remember(("abcde", number, Unit.STREAM, (b"x", None)))
+        engine.knower._remember(("abcde", number), Unit.STREAM, (b"x", None))
+        engine.knower._remember(("abcde", C), Unit.STREAM, (b"%d" % number, None))
 
     assert len(engine.knower._kept) <= MOST_KEPT
+    assert all(len(contents) <= MOST_OF_ONE for contents in engine.knower._kept.values())
 
 
 def test_paths_that_were_synced():

@@ -45,8 +45,7 @@ def register(context: Context, path: str, slug: str | None, no_refresh: bool, al
             tree = site.trees[store]
             entries = [e for e in engine.ledger.entries.values() if e.workspace == site.id]
             waiting = {d.conversation for d in done.outcome.deferred}
-            here = tree.view.listing.conversations()
-            counts = count(site.silo.listing, tree.view.listing) | tally(entries, store, waiting, here)
+            counts = count(site.silo.listing, tree.view.listing) | tally(entries, store, waiting, tree.view.listing)
             documents.append(
                 {
                     "worktree": done.worktree,
