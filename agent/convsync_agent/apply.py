@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -41,7 +41,7 @@ from convsync_agent.plan import (
 )
 from convsync_agent.progress import Count
 from convsync_agent.results import Done, Failed, Journal, Keeper, Result, Trust, because_of, failed_with
-from convsync_agent.targets import Target, by_target, chunks, gather, pending_work
+from convsync_agent.targets import Target, by_target, chunks, gather, pending_of
 
 BARRIER_FROM = 8  # files: from here one syncfs is cheaper than single fsyncs (design 8)
 
@@ -126,7 +126,8 @@ class Applier:
 
     def _chunk(self, targets: Sequence[Target], *, durable: bool) -> Iterator[Result]:
         """One burst: keep and stage all, one barrier, commit each; light ones share the last directory barrier."""
-        shared = durable and kernel.has_syncfs() and sum(len(t.jobs) for t in targets) >= BARRIER_FROM
+        steps = sum(len(t.jobs) + (t.rename is not None) for t in targets)
+        shared = durable and kernel.has_syncfs() and steps >= BARRIER_FROM
         ready = list(targets)
         try:
             with self.burst() as batch:
@@ -143,17 +144,45 @@ class Applier:
                 self._clean(target)
             yield from (failed_with(a, error) for t in ready for a in t.actions)
             return
+        yield from self._placed(ready, durable=durable, shared=shared)
+
+    def _placed(self, targets: Sequence[Target], *, durable: bool, shared: bool) -> Iterator[Result]:
+        """What was staged gets its place. What is pending of those that share it is noted once for all of them.
+
+        RACE: who starts between the note and the turn of one of them (a burst: a second) finds it pending and not
+        begun. It takes over the name, and nothing else; then the copy is not where we looked, and is looked at again.
+        """
+        several = [t for t in targets if t.atomic and not t.light]
+        try:
+            self._note(several)
+        except OSError as error:
+            targets = [t for t in targets if not t.atomic or t.light]
+            for target in several:
+                self._clean(target)
+                yield from (failed_with(a, error) for a in target.actions)
+            several = []
         done: list[Result] = []
-        for target in ready:
-            late = shared and target.light
+        for target in targets:
+            late = shared and target.atomic
             results = attempt(target.actions, self._commit, target, durable and not late)
             done.extend(results if late else [])
             if not late:
                 yield from results
-        if done:
-            placed = [r.action for r in done if isinstance(r, Done)]
-            failed = self._silo_barrier(placed) if placed else []
-            yield from [*failed, *(r for r in done if not isinstance(r, Done))] if failed else done
+        placed = [r.action for r in done if isinstance(r, Done)]
+        failed = self._silo_barrier(placed) if placed else []
+        if not failed:
+            self._forget([t for t in several if t.finished or t.untouched])
+        yield from [*failed, *(r for r in done if not isinstance(r, Done))] if failed else done
+
+    def _note(self, targets: Sequence[Target]) -> None:
+        if targets:
+            self.journal.put([pending_of(t) for t in targets])
+
+    def _forget(self, targets: Sequence[Target]) -> None:
+        """What is noted and over: whoever looks at it later finds nothing to do."""
+        if targets:
+            with suppress(OSError):
+                self.journal.drop([pending_of(t) for t in targets])
 
     def _prepare(self, target: Target, sync: Callable[[int], None] | bool) -> list[Result]:  # noqa: FBT001
         copy = target.copy
@@ -196,14 +225,15 @@ class Applier:
                 for job in target.jobs:
                     place.recheck(job.action.target, job.action.unit, fd)
                     self._recheck_source(job, target)
-                if not target.light:
-                    self.journal.put(copy.conversation, copy.root.path, pending_work(target))
+                if not target.atomic:
+                    self._note([target])
                 files = sum(self._put(job, lock, (fd, stage_fd), durable=durable) for job in target.jobs)
                 results = self._extras(target, lock, (fd, stage_fd))
                 if target.rename is not None:
                     self._rename(target.rename, lock, part, durable=durable)
-            if not target.light:
-                self.journal.drop(copy.conversation, copy.root.path)
+            target.finished = True
+            if not target.atomic:
+                self.journal.drop([pending_of(target)])
         finally:
             self._clean(target)
         results += [Done(a, files if n == 0 else 0) for n, a in enumerate(target.changes)]

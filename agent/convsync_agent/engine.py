@@ -274,8 +274,8 @@ class Engine:
             lambda: site.stores,
             lambda copy, unit, files, why: self.knower.keep(site.id, copy, unit, files, why),
             Journal(
-                lambda c, target, work: self.ledger.put_pending(site.id, c, target, work),
-                lambda c, target: self.ledger.drop_pending(site.id, c, target),
+                lambda rows: self.ledger.put_pending(site.id, rows),
+                lambda rows: self.ledger.drop_pending(site.id, rows),
             ),
             self.contents,
             self.eye.trust,

@@ -17,7 +17,7 @@ from convsync_agent.scan import Place, View
 
 
 def finish(view: View, conversation: int, unit: Mapping[str, Any], lock: HeldLock) -> bool:
-    """Place the rest of `unit` (see `targets.pending_work`). False: nothing was half done, or it has changed since."""
+    """Place the rest of `unit` (see `targets.pending_of`). False: nothing was half done, or it has changed since."""
     done = False
     for place in view.listing.places(conversation):
         done |= _finish_in(view, place, conversation, unit, lock)

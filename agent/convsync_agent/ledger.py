@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convsync_agent.model import BOTH, Copy, Digest, Root, Unit
 from convsync_agent.plan import Action, AddExtras, Import, Keep, Update, size_of, target_of, unit_of
 from convsync_agent.records import pack_digest
-from convsync_agent.results import Done
+from convsync_agent.results import Done, Pending
 from convsync_agent.state import Attention, State
 
 if TYPE_CHECKING:
@@ -72,14 +73,16 @@ class Ledger:
         self._rows.dropped.extend(rows.dropped)
         self._rows.lineage.extend(rows.lineage)
 
-    def put_pending(self, workspace: str, conversation: int, target: str, work: str) -> None:
+    def put_pending(self, workspace: str, rows: Sequence[Pending]) -> None:
         """Durable before the first rename it speaks of."""
         with self._state.transaction():
-            self._state.put_pending(workspace, conversation, target, work)
+            for row in rows:
+                self._state.put_pending(workspace, *row)
 
-    def drop_pending(self, workspace: str, conversation: int, target: str) -> None:
+    def drop_pending(self, workspace: str, rows: Sequence[Pending]) -> None:
         with self._state.transaction():
-            self._state.drop_pending(workspace, conversation, target)
+            for row in rows:
+                self._state.drop_pending(workspace, row.conversation, row.target)
 
     def open_conversations(self, workspace: str) -> set[int]:
         """Conversations with an entry that ends when the picture does: each full scan looks at them again."""

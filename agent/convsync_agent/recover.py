@@ -11,6 +11,7 @@ from convsync_agent import abandoned, fs, halfway, kernel, locks, piecewise, sta
 from convsync_agent.engine import Engine
 from convsync_agent.locks import BusyError, conversation_lock
 from convsync_agent.model import BASE_CONFIG, EVENTS
+from convsync_agent.results import Pending
 from convsync_agent.scan import View, list_root
 from convsync_agent.site import Site
 
@@ -74,7 +75,7 @@ def _finish(engine: Engine, workspace: str, conversation: int, target: str, work
             return 0
         except (OSError, fs.ChangedError, fs.OddFileError):
             pass  # gone or changed since: the next reconcile decides on what is there now
-    engine.ledger.drop_pending(workspace, conversation, target)
+    engine.ledger.drop_pending(workspace, [Pending(conversation, target, work)])
     return 1
 
 

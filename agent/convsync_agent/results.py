@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from convsync_agent.bulk import Content
 from convsync_agent.errors import UNWRITTEN, kind_of, reason_of
@@ -36,12 +37,20 @@ Trust = Callable[[tuple[Root, int], UnitCopy, str, Stamp], None]
 """Learns that a file of this unit was placed in (root, conversation), and has this stamp there."""
 
 
+class Pending(NamedTuple):
+    """What is begun in one target: the conversation, the path of the root, and what is to be done there."""
+
+    conversation: int
+    target: str
+    work: str
+
+
 @dataclass(slots=True)
 class Journal:
     """Where pending work is noted before the first rename of a change that takes several."""
 
-    put: Callable[[int, str, str], None]
-    drop: Callable[[int, str], None]
+    put: Callable[[Sequence[Pending]], None]
+    drop: Callable[[Sequence[Pending]], None]
 
 
 def because_of(action: Action, before: Result) -> Result:

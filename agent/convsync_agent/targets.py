@@ -11,7 +11,7 @@ from convsync_agent import place
 from convsync_agent.extras import Carry
 from convsync_agent.model import Copy
 from convsync_agent.plan import Action, AddExtras, Import, Rename, Update, target_of
-from convsync_agent.results import Result
+from convsync_agent.results import Pending, Result
 
 CHUNK_FILES, CHUNK_BYTES = 256, 48 << 20
 
@@ -25,6 +25,7 @@ class Target:
     extras: list[AddExtras] = field(default_factory=list)
     rename: Rename | None = None
     carries: list[Carry] = field(default_factory=list)
+    finished: bool = False
     refused: list[Result] = field(default_factory=list)  # extras that stay behind, while the rest goes on
 
     @property
@@ -46,9 +47,21 @@ class Target:
         return sum(j.action.size for j in self.jobs)
 
     @property
+    def atomic(self) -> bool:
+        """Each step is one rename, of a file with its true age or of the directory: no order of them does any harm.
+
+        So the fsync of its directory, and the note of what is pending, may be shared with others.
+        """
+        return all(job.single for job in self.jobs) and not self.extras
+
+    @property
     def light(self) -> bool:
-        """One rename with its true age: nothing in between, so its directory fsync may be shared."""
-        return len(self.jobs) == 1 and self.jobs[0].single and not self.extras and self.rename is None
+        """One rename of a file: there is nothing in between, so nothing can be pending."""
+        return self.atomic and len(self.jobs) == 1 and self.rename is None
+
+    @property
+    def untouched(self) -> bool:
+        return not any(job.placed for job in self.jobs)
 
 
 _T = TypeVar("_T", Import, Target)
@@ -72,7 +85,7 @@ def gather(actions: list[Action]) -> Target:
     return target
 
 
-def pending_work(target: Target) -> str:
+def pending_of(target: Target) -> Pending:
     """What is pending, without names of directories (R9): the ages still to be set, and whose name to take.
 
     `digests` and `olds`, of the winner and of the loser by file, say whether it was begun and can be finished.
@@ -86,7 +99,8 @@ def pending_work(target: Target) -> str:
         for j in target.jobs
     ]
     rename = target.jobs[-1].action.source.root.path if target.rename and target.jobs else None
-    return json.dumps({"units": units, "name_of": rename})
+    work = json.dumps({"units": units, "name_of": rename})
+    return Pending(target.copy.conversation, target.copy.root.path, work)
 
 
 def chunks(items: Sequence[_T], most: int = CHUNK_FILES) -> Iterator[list[_T]]:

@@ -10,7 +10,7 @@ import pytest
 from agents import in_step
 from changes import INTRUDER, C, Story, at, events_only, extras
 from convsync_agent.plan import AddExtras, Import
-from convsync_agent.results import Done, Failed, Postponed
+from convsync_agent.results import Done, Failed, Pending, Postponed
 from machine import LONG_AGO, WS, put
 
 
@@ -129,9 +129,10 @@ def test_a_state_that_cannot_be_written_stops_no_other_conversation_and_loses_no
         plan = world.plan(engine)
         pages = engine.state._db.execute("PRAGMA page_count").fetchone()[0]
         engine.state._db.execute(f"PRAGMA max_page_count = {pages}")
-        engine.ledger.put_pending(WS, 1, "x" * 100, "")
+        engine.ledger.put_pending(WS, [Pending(1, "x" * 100, "")])
         # A state that may not grow, and a row for which it would have to.
-        monkeypatch.setattr("convsync_agent.apply.pending_work", lambda _: "x" * 1_000_000)
+        long = Pending(1, "x", "x" * 1_000_000)
+        monkeypatch.setattr("convsync_agent.apply.pending_of", lambda _: long)
         results = engine.perform(engine.sites[WS], plan)
         assert {Failed} == {type(r) for r in results if r.action in plan.actions}
         assert [] == world.lock_files()

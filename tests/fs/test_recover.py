@@ -16,6 +16,7 @@ from convsync_agent.digest import content_digest
 from convsync_agent.halfway import missing
 from convsync_agent.layout import STAGING
 from convsync_agent.recover import recover
+from convsync_agent.results import Pending
 from faults import World
 from machine import LONG_AGO, WS, as_jp, event, put
 
@@ -56,7 +57,8 @@ def run(world):
 
 def pending(world, root, units, name_of=None):
     with world.engine() as engine:
-        engine.ledger.put_pending(WS, C, str(root), json.dumps({"units": units, "name_of": name_of}))
+        work = json.dumps({"units": units, "name_of": name_of})
+        engine.ledger.put_pending(WS, [Pending(C, str(root), work)])
 
 
 def unit(top, **ages):
