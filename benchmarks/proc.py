@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import NamedTuple
@@ -40,14 +40,21 @@ def use(*pids: int) -> Use:
 def _use(pid: int) -> Use:
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
-        wakeups = sum(_field(f"/proc/{pid}/task/{task}/status", "voluntary_ctxt_switches:") for task in tasks)
+        wakeups = sum(_if_there(lambda t: _field(f"/proc/{pid}/task/{t}/status", "voluntary_ctxt_switches:"), tasks))
         reaped = sum(int(n) for n in _read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[13:15]) / TICK
         open_files = os.listdir(f"/proc/{pid}/fdinfo")
-        watches = sum(_read(f"/proc/{pid}/fdinfo/{fd}").count("inotify wd:") for fd in open_files)
+        watches = sum(_if_there(lambda fd: _read(f"/proc/{pid}/fdinfo/{fd}").count("inotify wd:"), open_files))
         written = _field(f"/proc/{pid}/io", "write_bytes:")
         return Use(_cpu(pid) + reaped, wakeups, written, _field(f"/proc/{pid}/status", "VmRSS:"), watches)
     except (OSError, StopIteration):  # it ended meanwhile: what it used is with its parent now
         return Use(0.0, 0, 0, 0, 0)
+
+
+def _if_there(look: Callable[[str], int], names: Iterable[str]) -> Iterator[int]:
+    """Of a thread that ended meanwhile, or a file that was closed, nothing: the process is still there."""
+    for name in names:
+        with contextlib.suppress(OSError, StopIteration):
+            yield look(name)
 
 
 def _cpu(pid: int) -> float:
@@ -61,9 +68,11 @@ def family(pids: Iterable[int]) -> list[int]:
     while todo:
         pid = todo.pop()
         with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                todo += map(int, _read(f"/proc/{pid}/task/{task}/children").split())
+            tasks = os.listdir(f"/proc/{pid}/task")
             found.append(pid)
+            for task in tasks:
+                with contextlib.suppress(OSError):  # a thread that ended meanwhile
+                    todo += map(int, _read(f"/proc/{pid}/task/{task}/children").split())
     return found
 
 

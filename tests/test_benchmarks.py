@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,22 @@ def test_help_names_every_scenario_and_program(tmp_path):
     said = "".join(bench(tmp_path, "--help").stdout.split())
 
     assert [name for name in (*ROWS, "watchman", "syncthing", "--quick", "--json") if name not in said] == []
+
+
+def test_what_a_process_used_is_known_while_its_threads_come_and_go():
+    """One that ends just while it is looked at takes no figure of the whole process with it."""
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            short = threading.Thread(target=int)
+            short.start()
+            short.join()
+
+    busy = threading.Thread(target=come_and_go)
+    busy.start()
+    try:
+        assert all(use(os.getpid()).cpu > 0 for _ in range(1000))
+    finally:
+        over.set()
+        busy.join()
